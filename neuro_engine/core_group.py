@@ -1,0 +1,99 @@
+"""A core group: a network mapped on a chip, trained by its engines."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from torch import Tensor
+from torch.optim import Optimizer
+
+from neuro_engine.chip import Chip
+from neuro_engine.cost import Cost, cost
+from neuro_engine.network import SpikingNetwork
+from neuro_engine.trace import Engine, EngineCount, TensorClass, TensorCount, Trace
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One training step.
+
+    Attributes:
+        loss: mean loss of the batch, before the update.
+        outputs: the network's outputs (B, ...), detached.
+        trace: what the engines did, or None where the core group does not count.
+    """
+
+    loss: float
+    outputs: Tensor
+    trace: Trace | None
+
+
+class CoreGroup:
+    """The emulated chip that one worker trains on.
+
+    Args:
+        network: the network to train.
+        chip: the chip whose bill is written.
+        tracing: False counts nothing. The numbers trained are the same bit for bit.
+    """
+
+    def __init__(self, network: SpikingNetwork, chip: Chip, *, tracing: bool = True) -> None:
+        self.network, self.chip, self.tracing = network, chip, tracing
+
+    def train_step(
+        self,
+        inputs: Tensor,
+        targets: Tensor,
+        loss: Callable[[Tensor, Tensor], Tensor],
+        optimizer: Optimizer,
+    ) -> Step:
+        """Forward, backward and update on one batch.
+
+        Args:
+            inputs: (T, B, ...).
+            targets: (B, ...).
+            loss: maps outputs and targets to a scalar.
+            optimizer: holds the network's parameters.
+
+        Returns:
+            Loss, outputs and trace.
+        """
+        trace = Trace() if self.tracing else None
+        optimizer.zero_grad(set_to_none=True)
+        with self.network.recording(trace):
+            outputs = self.network(inputs)
+            value = loss(outputs, targets)
+            value.backward()
+        optimizer.step()
+        if trace is not None:
+            trace.steps, trace.samples = 1, inputs.shape[1]
+            self._count_update(trace, optimizer)
+        return Step(value.item(), outputs.detach(), trace)
+
+    def bill(self, trace: Trace) -> Cost:
+        """What `trace` costs on this chip, modelled."""
+        return cost(trace, self.chip)
+
+    def _count_update(self, trace: Trace, optimizer: Optimizer) -> None:
+        for name, layer in self.network.engine_layers():
+            parameters = list(layer.parameters())
+            weights = sum(p.numel() for p in parameters)
+            moments = sum(
+                sum(1 for v in optimizer.state[p].values() if getattr(v, "shape", None) == p.shape) * p.numel()
+                for p in parameters
+            )
+            master = TensorCount.values(weights + moments, weights + moments, bits=32)
+            stored = TensorCount.values(weights, weights)
+            count = EngineCount(
+                dense_ops=weights,
+                executed_ops=weights,
+                multiplies=True,
+                neuron_updates=weights,
+                reads={
+                    TensorClass.OPTIMIZER: master,
+                    TensorClass.WEIGHT_GRADIENT: TensorCount.values(weights, weights, bits=32),
+                },
+                writes={TensorClass.OPTIMIZER: master, TensorClass.WEIGHTS: stored},
+            )
+            trace.record(name, Engine.UPDATE, count)

@@ -1,0 +1,184 @@
+"""The event log of a run: a file of events, one line of JSON each, only ever appended to.
+
+A line counts once its line break is there. What a crash left behind after the last one is no event.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import TracebackType
+from typing import Final
+
+from google.protobuf import json_format
+from google.protobuf.message import Message
+
+from neurofed.errors import DataError
+from neurofed.runstate import fold, fold_all
+from neurofed.v1.monitor_pb2 import Event, Snapshot
+
+_LOG = logging.getLogger(__name__)
+_PAYLOADS: Final = {
+    field.message_type.full_name: field.name
+    for field in Event.DESCRIPTOR.oneofs_by_name["payload"].fields
+    if field.message_type
+}
+
+
+def read_events(path: Path) -> Iterator[Event]:
+    """The events of a log, in order.
+
+    Args:
+        path: the log.
+
+    Yields:
+        Each complete event. A torn last line is passed over.
+
+    Raises:
+        DataError: a complete line is not an event.
+    """
+    for number, line in enumerate(_complete_lines(path), start=1):
+        yield _parse(line, path, number)
+
+
+def fold_log(path: Path) -> Snapshot:
+    """The snapshot that a log's events add up to."""
+    return fold_all(read_events(path))
+
+
+def to_json_line(event: Event) -> str:
+    """An event as one line of JSON, without the line break."""
+    return json_format.MessageToJson(event, indent=None, preserving_proto_field_name=True)
+
+
+class EventLog:
+    """Numbers the events of one run, writes them down and tells whoever listens.
+
+    Opening a file that exists goes on where it ends. All methods may be called from any thread.
+    """
+
+    def __init__(self, path: Path, *, clock: Callable[[], float] = time.time) -> None:
+        self._path = path
+        self._clock = clock
+        self._lock = threading.RLock()
+        self._subscribers: list[Callable[[Event], None]] = []
+        self._snapshot = Snapshot()
+        self._size = 0
+        path.touch()
+        for number, line in enumerate(_complete_lines(path), start=1):
+            fold(self._snapshot, _parse(line, path, number))
+            self._size += len(line)
+        os.truncate(path, self._size)
+        self._file = path.open("ab", buffering=0)
+
+    def emit(self, payload: Message) -> Event:
+        """Append an event and call the subscribers with it.
+
+        Args:
+            payload: one of the messages of `Event.payload`, such as `RoundStarted`.
+
+        Returns:
+            The numbered event.
+
+        Raises:
+            TypeError: the message is no event's payload.
+        """
+        field = _PAYLOADS.get(payload.DESCRIPTOR.full_name)
+        if field is None:
+            raise TypeError(f"expected a payload of Event, got {payload.DESCRIPTOR.full_name}")
+        with self._lock:
+            event = Event(seq=self._snapshot.seq + 1, time_unix_s=self._clock())
+            part: Message = getattr(event, field)
+            part.SetInParent()
+            part.CopyFrom(payload)
+            self._append(to_json_line(event).encode() + b"\n")
+            fold(self._snapshot, event)
+            for callback in tuple(self._subscribers):
+                self._tell(callback, event)
+        return event
+
+    def snapshot(self) -> Snapshot:
+        """A copy of the run as it stands."""
+        with self._lock:
+            copy = Snapshot()
+            copy.CopyFrom(self._snapshot)
+            return copy
+
+    def subscribe(self, callback: Callable[[Event], None]) -> Callable[[], None]:
+        """Have a function called with each event from now on.
+
+        It is called in order, in the emitting thread, with the log locked: it should be quick and must not emit.
+        An error it raises is logged and does not reach the emitter: no view may stop a run.
+
+        Args:
+            callback: what to call.
+
+        Returns:
+            A function that ends the subscription.
+        """
+        with self._lock:
+            self._subscribers.append(callback)
+
+        def unsubscribe() -> None:
+            with self._lock:
+                if callback in self._subscribers:
+                    self._subscribers.remove(callback)
+
+        return unsubscribe
+
+    def sync(self) -> None:
+        """Wait until all events so far are on the disk."""
+        with self._lock:
+            os.fsync(self._file.fileno())
+
+    def close(self) -> None:
+        """Sync and close the file. Closing twice does nothing."""
+        with self._lock:
+            if not self._file.closed:
+                self.sync()
+                self._file.close()
+
+    def __enter__(self) -> EventLog:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _append(self, line: bytes) -> None:
+        rest = memoryview(line)
+        try:
+            while rest:
+                rest = rest[self._file.write(rest) :]
+        except OSError:
+            self._file.truncate(self._size)  # half a line would spoil the next one
+            raise
+        self._size += len(line)
+
+    def _tell(self, callback: Callable[[Event], None], event: Event) -> None:
+        try:
+            callback(event)
+        except Exception:
+            _LOG.exception("a subscriber of %s failed at event %d", self._path.name, event.seq)
+
+
+def _complete_lines(path: Path) -> Iterator[bytes]:
+    with path.open("rb") as file:
+        for line in file:
+            if line.endswith(b"\n"):
+                yield line
+
+
+def _parse(line: bytes, path: Path, number: int) -> Event:
+    try:
+        event = json_format.Parse(line, Event(), ignore_unknown_fields=True)
+    except (json_format.ParseError, UnicodeDecodeError, RecursionError) as error:
+        raise DataError(f"{path}, line {number}: expected an event as JSON, got something else: {error}") from error
+    if event.seq < 1:
+        raise DataError(f"{path}, line {number}: expected an event with a number from 1, got {event.seq}")
+    return event

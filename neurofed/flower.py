@@ -1,0 +1,158 @@
+"""Flower's messages to the protocol's contents and back: all that both ends of the link need of Flower.
+
+Only this module and the adapters `server.grid`, `server.server_app`, `server.strategy` and `worker.client_app` import
+flwr, because its internals change between minor versions.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+os.environ.setdefault("FLWR_TELEMETRY_ENABLED", "0")
+os.environ.setdefault("FLWR_DISABLE_UPDATE_CHECK", "1")
+
+import numpy as np
+from flwr.app import Array, ArrayRecord, ConfigRecord, Error, Message, Metadata, MetricRecord, RecordDict
+from flwr.app.message.message import make_message
+from flwr.supercore.task_identity import TaskIdentity
+
+from neurofed import tensors
+from neurofed.errors import DataError, ManifestError
+from neurofed.v1 import records_pb2 as pb
+
+SERVER_NODE_ID = 1
+"""Node id of the aggregator, as in Flower's own engines."""
+ERROR_CLIENT_APP = 2
+ERROR_NODE_UNAVAILABLE = 5
+"""Flower's own codes for a failed ClientApp and for a node that is gone."""
+MAX_LIST_LENGTH = 100_000
+
+
+def set_identity(run_number: int, node_id: int) -> None:
+    """Tell Flower in which run and as which node this process acts; its `Message` constructor asks."""
+    TaskIdentity.run_id, TaskIdentity.task_id, TaskIdentity.node_id = run_number, 1, node_id
+
+
+def content_of(records: RecordDict) -> tuple[pb.Content, bytes]:
+    """Split Flower's records into a header and the bytes of all arrays."""
+    content, blobs = pb.Content(), []
+    for name, record in records.array_records.items():
+        arrays = to_numpy(record)
+        content.arrays[name].CopyFrom(tensors.manifest_of(arrays))
+        content.array_order.append(name)
+        blobs.append(tensors.pack(arrays))
+    for name, metrics in records.metric_records.items():
+        _write_record(content.metrics[name], metrics)
+    for name, config in records.config_records.items():
+        _write_record(content.configs[name], config)
+    blob = b"".join(blobs)
+    content.blob.size_bytes = len(blob)
+    content.blob.sha256 = tensors.digest([blob])
+    return content, blob
+
+
+def records_of(content: pb.Content, blob: bytes) -> RecordDict:
+    """Join a header and the bytes of its arrays to Flower's records.
+
+    Raises:
+        DataError: if header and bytes do not fit each other.
+    """
+    records: dict[str, Any] = {}
+    view, offset = memoryview(blob), 0
+    for name in _array_order(content):
+        manifest = content.arrays[name]
+        size = tensors.size_bytes(manifest, limit_bytes=len(blob) - offset)
+        records[name] = to_record(tensors.unpack(manifest, view[offset : offset + size]))
+        offset += size
+    if offset != len(blob):
+        raise ManifestError(f"expected {offset} bytes of arrays as declared, got {len(blob)}")
+    for name, metrics in content.metrics.items():
+        records[name] = MetricRecord({k: _number(v) for k, v in metrics.values.items()})
+    for name, config in content.configs.items():
+        records[name] = ConfigRecord({k: _plain(v) for k, v in config.values.items()})
+    return RecordDict(records)
+
+
+def _array_order(content: pb.Content) -> Iterable[str]:
+    if sorted(content.array_order) != sorted(content.arrays):
+        raise ManifestError(f"expected an order of {sorted(content.arrays)}, got {sorted(content.array_order)}")
+    return content.array_order
+
+
+def to_numpy(record: ArrayRecord) -> dict[str, tensors.Array]:
+    """An array record as numpy arrays, in its order."""
+    return {name: array.numpy() for name, array in record.items()}
+
+
+def to_record(arrays: Mapping[str, tensors.Array]) -> ArrayRecord:
+    """Numpy arrays as an array record, in their order."""
+    return ArrayRecord({name: Array(np.ascontiguousarray(array)) for name, array in arrays.items()})
+
+
+def _write_record(target: pb.Record, values: Mapping[str, Any]) -> None:
+    for key, value in values.items():
+        entry = target.values[key]
+        match value:
+            case bool():
+                entry.flag = value
+            case int():
+                entry.integer = value
+            case float():
+                entry.number = value
+            case str():
+                entry.text = value
+            case bytes():
+                entry.data = value
+            case list() if all(isinstance(v, int) and not isinstance(v, bool) for v in value):
+                entry.integers.values.extend(value)
+            case list() if all(isinstance(v, float | int) for v in value):
+                entry.numbers.values.extend(value)
+            case _:
+                raise DataError(f"record entry {key!r}: {type(value).__name__} cannot cross the network")
+
+
+def _plain(value: pb.Value) -> Any:
+    kind = value.WhichOneof("kind")
+    if kind is None:
+        raise DataError("expected a value in every record entry, got an empty one")
+    content = getattr(value, kind)
+    if kind in ("numbers", "integers"):
+        if len(content.values) > MAX_LIST_LENGTH:
+            raise DataError(f"expected lists of at most {MAX_LIST_LENGTH} values, got {len(content.values)}")
+        return list(content.values)
+    return content
+
+
+def _number(value: pb.Value) -> Any:
+    if value.WhichOneof("kind") not in ("number", "integer", "numbers", "integers"):
+        raise DataError(f"expected a number in a metric record, got {value.WhichOneof('kind')}")
+    return _plain(value)
+
+
+def task_message(records: RecordDict, *, task_id: str, run_number: int, node_id: int, kind: str, group: str) -> Message:
+    """The message a ClientApp receives for a task."""
+    return make_message(
+        metadata=Metadata(
+            run_id=run_number,
+            message_id=task_id,
+            src_node_id=SERVER_NODE_ID,
+            dst_node_id=node_id,
+            reply_to_message_id="",
+            group_id=group,
+            created_at=0.0,
+            ttl=float("inf"),
+            message_type=kind,
+        ),
+        content=records,
+    )
+
+
+def reply_message(
+    request: Message, records: RecordDict | None, reason: str = "", code: int = ERROR_CLIENT_APP
+) -> Message:
+    """The reply to `request`: its records, or an error where there are none."""
+    if records is None:
+        return Message(Error(code, reason), reply_to=request)
+    return Message(records, reply_to=request)

@@ -1,0 +1,144 @@
+"""What a run is: `RunSpec`, its defaults and bounds, and its form as a flat Flower run configuration."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable, Mapping
+
+from neurofed.errors import ConfigError, UnknownNameError, nearest
+from neurofed.v1.control_pb2 import RunSpec
+
+DEFAULT_WORKLOAD = "video-classification"
+DEFAULT_PRESET = "small"
+DEFAULT_CHIP = "core20_28nm"
+DEFAULT_WORKERS = 5
+DEFAULT_JOIN_TIMEOUT_S = 120.0
+DEFAULT_ROUND_TIMEOUT_S = 600.0
+CODECS = ("dense",)
+STRATEGIES = ("fedavg",)
+MAX_WORKERS = 10_000
+MAX_ROUNDS = 1_000_000
+
+_RUN_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
+_SETTING_PREFIX = "workload."
+
+
+def default_spec() -> RunSpec:
+    """The run that `neurofed run` starts; 0 rounds means as many as the preset says."""
+    return RunSpec(
+        workload=DEFAULT_WORKLOAD,
+        preset=DEFAULT_PRESET,
+        workers=DEFAULT_WORKERS,
+        chip=DEFAULT_CHIP,
+        codec=CODECS[0],
+        strategy=STRATEGIES[0],
+        trace=True,
+        join_timeout_s=DEFAULT_JOIN_TIMEOUT_S,
+        round_timeout_s=DEFAULT_ROUND_TIMEOUT_S,
+    )
+
+
+def validate(spec: RunSpec) -> None:
+    """Check what can be checked without the workload.
+
+    Raises:
+        ConfigError: naming the field, what was expected and what was got.
+    """
+    _require("workers", 1 <= spec.workers <= MAX_WORKERS, f"1 to {MAX_WORKERS}", spec.workers)
+    _require("min-workers", 0 <= spec.min_workers <= spec.workers, f"0 to {spec.workers}", spec.min_workers)
+    _require("rounds", 0 <= spec.rounds <= MAX_ROUNDS, f"1 to {MAX_ROUNDS}", spec.rounds)
+    _require("seed", 0 <= spec.seed < 2**31, "0 to 2147483647", spec.seed)
+    _require("join-timeout-s", 0 < spec.join_timeout_s < 1e6, "a positive number", spec.join_timeout_s)
+    _require("round-timeout-s", 0 < spec.round_timeout_s < 1e6, "a positive number", spec.round_timeout_s)
+    if spec.codec not in CODECS:
+        raise UnknownNameError(f"codec {spec.codec!r}: {nearest(spec.codec, CODECS)}")
+    if spec.strategy not in STRATEGIES:
+        raise UnknownNameError(f"strategy {spec.strategy!r}: {nearest(spec.strategy, STRATEGIES)}")
+
+
+def _require(name: str, holds: bool, expected: str, got: object) -> None:
+    if not holds:
+        raise ConfigError(f"{name}: expected {expected}, got {got!r}")
+
+
+def quorum(spec: RunSpec) -> int:
+    """Updates a round needs: `min_workers`, or more than half of the workers where that is 0."""
+    return spec.min_workers or spec.workers // 2 + 1
+
+
+def require_run_id(run_id: str) -> str:
+    """Check a run's name, which is also the name of its folder.
+
+    Raises:
+        ConfigError: if it could be anything but a plain folder name.
+    """
+    if not _RUN_ID.fullmatch(run_id):
+        raise ConfigError(f"run id: expected 1 to 100 letters, digits, '.', '_' or '-', got {run_id!r}")
+    return run_id
+
+
+def parse_settings(pairs: Iterable[str]) -> dict[str, str]:
+    """`workload.KEY=VALUE` pairs as a table without the prefix.
+
+    Raises:
+        ConfigError: if a pair is malformed or given twice.
+    """
+    settings: dict[str, str] = {}
+    for pair in pairs:
+        key, separator, value = pair.partition("=")
+        if not separator or not key.startswith(_SETTING_PREFIX) or key == _SETTING_PREFIX:
+            raise ConfigError(f"--set: expected {_SETTING_PREFIX}KEY=VALUE, got {pair!r}")
+        name = key.removeprefix(_SETTING_PREFIX)
+        if name in settings:
+            raise ConfigError(f"--set: {key} is given twice")
+        settings[name] = value
+    return settings
+
+
+def to_run_config(spec: RunSpec) -> dict[str, bool | int | float | str]:
+    """A run as Flower's flat run configuration, with its kebab-case keys."""
+    return {
+        "workload": spec.workload,
+        "preset": spec.preset,
+        "workers": spec.workers,
+        "min-workers": spec.min_workers,
+        "num-server-rounds": spec.rounds,
+        "seed": spec.seed,
+        "chip": spec.chip,
+        "codec": spec.codec,
+        "strategy": spec.strategy,
+        "trace": spec.trace,
+        "join-timeout-s": spec.join_timeout_s,
+        "round-timeout-s": spec.round_timeout_s,
+        "settings": json.dumps(dict(spec.settings), sort_keys=True),
+    }
+
+
+def from_run_config(config: Mapping[str, object]) -> RunSpec:
+    """The inverse of `to_run_config`; missing keys take their defaults.
+
+    Raises:
+        ConfigError: if a value is of the wrong type or out of bounds.
+    """
+    values = {**to_run_config(default_spec()), **{k: v for k, v in config.items() if v is not None}}
+    try:
+        spec = RunSpec(
+            workload=values["workload"],  # type: ignore[arg-type]
+            preset=values["preset"],  # type: ignore[arg-type]
+            workers=values["workers"],  # type: ignore[arg-type]
+            min_workers=values["min-workers"],  # type: ignore[arg-type]
+            rounds=values["num-server-rounds"],  # type: ignore[arg-type]
+            seed=values["seed"],  # type: ignore[arg-type]
+            chip=values["chip"],  # type: ignore[arg-type]
+            codec=values["codec"],  # type: ignore[arg-type]
+            strategy=values["strategy"],  # type: ignore[arg-type]
+            trace=values["trace"],  # type: ignore[arg-type]
+            join_timeout_s=values["join-timeout-s"],  # type: ignore[arg-type]
+            round_timeout_s=values["round-timeout-s"],  # type: ignore[arg-type]
+            settings=json.loads(str(values["settings"])),
+        )
+    except (TypeError, ValueError) as error:
+        raise ConfigError(f"run configuration: {error}") from None
+    validate(spec)
+    return spec

@@ -1,0 +1,144 @@
+"""Tensors on the wire: raw little-endian bytes, checked against a manifest before anything is allocated.
+
+No pickle, no numpy file format: a manifest names the tensors, their types and shapes, and the bytes are exactly as many
+as it says. Everything here treats its input as hostile.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from neurofed.errors import ManifestError
+from neurofed.v1 import records_pb2 as pb
+
+Array = npt.NDArray[Any]
+
+MAX_TENSORS = 100_000
+MAX_RANK = 8
+MAX_NAME_LENGTH = 512
+
+_DTYPES: dict[int, np.dtype[Any]] = {
+    pb.ELEMENT_TYPE_FLOAT32: np.dtype("<f4"),
+    pb.ELEMENT_TYPE_FLOAT16: np.dtype("<f2"),
+    pb.ELEMENT_TYPE_INT64: np.dtype("<i8"),
+    pb.ELEMENT_TYPE_UINT8: np.dtype("u1"),
+}
+"""Element types with a numpy equivalent. BFLOAT16 has none and travels only inside codecs."""
+_ELEMENT_TYPES = {dtype: element for element, dtype in _DTYPES.items()}
+
+
+def manifest_of(arrays: Mapping[str, Array]) -> pb.Manifest:
+    """Declare `arrays` in their order.
+
+    Raises:
+        ManifestError: if an array has an element type that may not cross the network.
+    """
+    manifest = pb.Manifest()
+    for name, array in arrays.items():
+        element = _ELEMENT_TYPES.get(array.dtype.newbyteorder("<"))
+        if element is None:
+            raise ManifestError(
+                f"tensor {name!r}: expected one of {sorted(str(d) for d in _ELEMENT_TYPES)}, got {array.dtype}"
+            )
+        manifest.tensors.add(name=name, dtype=element, shape=array.shape)
+    return manifest
+
+
+def size_bytes(manifest: pb.Manifest, limit_bytes: int) -> int:
+    """Bytes that `manifest` declares, without allocating them.
+
+    Args:
+        manifest: a declaration from the network.
+        limit_bytes: the most that is acceptable.
+
+    Raises:
+        ManifestError: if the declaration is malformed or exceeds the limit.
+    """
+    if len(manifest.tensors) > MAX_TENSORS:
+        raise ManifestError(f"expected at most {MAX_TENSORS} tensors, got {len(manifest.tensors)}")
+    total, names = 0, set()
+    for spec in manifest.tensors:
+        if not 0 < len(spec.name) <= MAX_NAME_LENGTH or spec.name in names:
+            raise ManifestError(
+                f"expected distinct tensor names of 1 to {MAX_NAME_LENGTH} characters, got {spec.name!r}"
+            )
+        names.add(spec.name)
+        if spec.dtype not in _DTYPES:
+            raise ManifestError(f"tensor {spec.name!r}: element type {spec.dtype} is not acceptable")
+        if len(spec.shape) > MAX_RANK or any(extent < 0 for extent in spec.shape):
+            raise ManifestError(f"tensor {spec.name!r}: shape {list(spec.shape)} is not acceptable")
+        total += math.prod(spec.shape) * _DTYPES[spec.dtype].itemsize
+        if total > limit_bytes:
+            raise ManifestError(
+                f"expected at most {limit_bytes} bytes of tensors, got more: raise the limit or send less"
+            )
+    return total
+
+
+def pack(arrays: Mapping[str, Array]) -> bytes:
+    """The bytes of `arrays` in their order, little-endian, row-major."""
+    return b"".join(
+        np.ascontiguousarray(array, dtype=array.dtype.newbyteorder("<")).tobytes() for array in arrays.values()
+    )
+
+
+def unpack(manifest: pb.Manifest, data: bytes | memoryview) -> dict[str, Array]:
+    """Arrays as `manifest` declares them, as read-only views of `data`.
+
+    Raises:
+        ManifestError: if `data` is not exactly as long as declared.
+    """
+    declared = size_bytes(manifest, limit_bytes=len(data))
+    if declared != len(data):
+        raise ManifestError(f"expected {declared} bytes as declared, got {len(data)}")
+    arrays: dict[str, Array] = {}
+    offset = 0
+    for spec in manifest.tensors:
+        dtype = _DTYPES[spec.dtype]
+        count = math.prod(spec.shape)
+        view = np.frombuffer(data, dtype, count, offset) if count else np.empty(0, dtype)
+        arrays[spec.name] = view.reshape(tuple(spec.shape))
+        offset += count * dtype.itemsize
+    return arrays
+
+
+def require_same(manifest: pb.Manifest, expected: pb.Manifest, who: str) -> None:
+    """Check that `manifest` declares the tensors of `expected`, in any order.
+
+    Raises:
+        ManifestError: naming the first tensor that is missing, unknown, or of another type or shape.
+    """
+    want = {spec.name: spec for spec in expected.tensors}
+    got = {spec.name: spec for spec in manifest.tensors}
+    if missing := next((name for name in want if name not in got), None):
+        raise ManifestError(f"{who}: expected tensor {missing!r}, got none of that name")
+    if unknown := next((name for name in got if name not in want), None):
+        raise ManifestError(f"{who}: tensor {unknown!r} is not part of the model")
+    for name, spec in want.items():
+        if got[name] != spec:
+            raise ManifestError(f"{who}: tensor {name!r}: expected {_describe(spec)}, got {_describe(got[name])}")
+
+
+def _describe(spec: pb.TensorSpec) -> str:
+    dtype = _DTYPES.get(spec.dtype)
+    return f"{dtype or spec.dtype} {list(spec.shape)}"
+
+
+def digest(parts: Sequence[bytes | memoryview]) -> bytes:
+    """SHA-256 of the concatenation of `parts`."""
+    sha = hashlib.sha256()
+    for part in parts:
+        sha.update(part)
+    return sha.digest()
+
+
+def model_digest(arrays: Mapping[str, Array]) -> str:
+    """SHA-256 of a model in hexadecimal: of its names, types, shapes and bytes, in the order of names."""
+    ordered = {name: arrays[name] for name in sorted(arrays)}
+    return digest([manifest_of(ordered).SerializeToString(deterministic=True), pack(ordered)]).hex()

@@ -1,0 +1,1 @@
+"""Aggregation rules: pure algorithms that know nothing of gRPC or Flower."""

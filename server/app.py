@@ -1,0 +1,105 @@
+"""The aggregator process: everything is put together here, and taken down in order."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import signal
+from dataclasses import dataclass
+from pathlib import Path
+
+import grpc
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+from grpc_health.v1._async import HealthServicer
+
+from neurofed import rpc
+from neurofed.files import write_atomically
+from neurofed.v1.control_pb2_grpc import add_ControlServiceServicer_to_server
+from neurofed.v1.fleet_pb2_grpc import add_FleetServiceServicer_to_server
+from neurofed.v1.monitor_pb2_grpc import add_MonitorServiceServicer_to_server
+from server.control import ControlService, MonitorService
+from server.fleet import FleetService
+from server.runs import RunManager
+
+_LOG = logging.getLogger(__name__)
+_GRACE_S = 5.0
+SERVICES = ("", "neurofed.v1.FleetService", "neurofed.v1.ControlService", "neurofed.v1.MonitorService")
+
+
+@dataclass(frozen=True, slots=True)
+class ServerOptions:
+    """How the aggregator is started.
+
+    Attributes:
+        listen: `HOST:PORT` to listen on; port 0 takes any free one.
+        out: folder of the runs.
+        resume: unfinished runs are taken up again; a name takes up that run whatever its state.
+        address_file: where the address is written once it answers.
+        torch_threads: threads for evaluating the global model.
+        grace_s: how long a worker whose stream broke may stay away.
+    """
+
+    listen: str
+    out: Path
+    resume: str | None = None
+    address_file: Path | None = None
+    torch_threads: int = 2
+    grace_s: float = 5.0
+
+
+async def serve(options: ServerOptions) -> None:
+    """Run the aggregator until SIGTERM or SIGINT.
+
+    Raises:
+        AddressInUseError: if the port is taken.
+        RunNotFoundError: if there is nothing to resume.
+    """
+    host, port = rpc.split_address(options.listen)
+    rpc.require_free(host, port)
+    _set_threads(options.torch_threads)
+    stopped = asyncio.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        asyncio.get_running_loop().add_signal_handler(number, stopped.set)
+    fleet = FleetService(grace_s=options.grace_s)
+    runs = RunManager(options.out, fleet)
+    if options.resume is not None:
+        runs.resume(options.resume)
+    server, health = _server(fleet, runs)
+    address = f"{host}:{server.add_insecure_port(f'{host}:{port}')}"
+    await server.start()
+    runs.start()
+    if options.address_file:
+        write_atomically(options.address_file, address.encode())
+    _LOG.info("aggregator listening on %s, runs in %s", address, os.path.abspath(options.out))  # noqa: PTH100
+    await stopped.wait()
+    _LOG.info("stopping")
+    await health.enter_graceful_shutdown()
+    await asyncio.to_thread(runs.close)
+    fleet.drain("the aggregator is stopping")
+    await asyncio.sleep(0.2)
+    await server.stop(_GRACE_S)
+
+
+def _server(fleet: FleetService, runs: RunManager) -> tuple[grpc.aio.Server, HealthServicer]:
+    server = grpc.aio.server(options=rpc.OPTIONS)
+    add_FleetServiceServicer_to_server(fleet, server)
+    add_ControlServiceServicer_to_server(ControlService(runs), server)
+    add_MonitorServiceServicer_to_server(MonitorService(runs, fleet), server)
+    health = HealthServicer()
+    for name in SERVICES:
+        health._server_status[name] = health_pb2.HealthCheckResponse.SERVING
+    health_pb2_grpc.add_HealthServicer_to_server(health, server)
+    return server, health
+
+
+def _set_threads(threads: int) -> None:
+    import torch
+
+    torch.set_num_threads(threads)
+
+
+def main(options: ServerOptions) -> None:
+    """Run the aggregator to its end."""
+    logging.getLogger("flwr").setLevel(logging.WARNING)
+    asyncio.run(serve(options))

@@ -1,0 +1,141 @@
+"""The Flower ServerApp: makes the initial model, runs the rounds, evaluates, checkpoints.
+
+The same app runs on our fleet and on Flower's own engines; there `services` is absent and a folder of `runs/` serves.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from flwr.app import ArrayRecord, ConfigRecord, Context, MetricRecord, RecordDict
+from flwr.serverapp import Grid, ServerApp
+from google.protobuf.message import Message as Payload
+
+from neurofed import flower, spec
+from neurofed.eventlog import EventLog
+from neurofed.v1 import monitor_pb2
+from neurofed.v1.control_pb2 import RunSpec
+from server.aggregation.base import Model, Rule
+from server.aggregation.fedavg import FEDAVG
+from server.checkpoint import Checkpoint, CheckpointStore
+from server.strategy import RuleStrategy, evaluated_event
+from workloads import registry
+from workloads.parameters import load_state, state_arrays
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from workloads.base import FederatedTask
+
+RULES: Mapping[str, Rule[Any]] = {rule.name: rule for rule in (FEDAVG,)}
+
+
+@dataclass(frozen=True, slots=True)
+class Services:
+    """What the app needs of the process around it.
+
+    Attributes:
+        emit: takes the events.
+        checkpoints: where the rounds are kept.
+    """
+
+    emit: Callable[[Payload], object]
+    checkpoints: CheckpointStore
+
+
+def build_app(services: Services | None = None) -> ServerApp:
+    """The ServerApp, bound to `services` or, without them, to a folder of its own."""
+    app = ServerApp()
+
+    @app.main()
+    def main(grid: Grid, context: Context) -> None:
+        _run(grid, spec.from_run_config(context.run_config), services or _own_services(context))
+
+    return app
+
+
+def run_app(services: Services, grid: Grid, run: RunSpec, run_number: int) -> None:
+    """Run the app in this process, as Flower's engines would in theirs."""
+    flower.set_identity(run_number, flower.SERVER_NODE_ID)
+    context = Context(
+        run_id=run_number,
+        node_id=flower.SERVER_NODE_ID,
+        node_config={},
+        state=RecordDict(),
+        run_config=dict(spec.to_run_config(run)),
+    )
+    build_app(services)(grid, context)
+
+
+def _own_services(context: Context) -> Services:
+    folder = Path("runs") / f"flower-{context.run_id}"
+    folder.mkdir(parents=True, exist_ok=True)
+    return Services(EventLog(folder / "events.jsonl").emit, CheckpointStore(folder / "checkpoints"))
+
+
+def _run(grid: Grid, run: RunSpec, services: Services) -> None:
+    workload = registry.load(run.workload)
+    settings = workload.settings(run.preset, dict(run.settings))
+    task = workload.prepare(settings, run.seed)
+    rounds = run.rounds or settings.rounds
+    strategy = RuleStrategy(
+        RULES[run.strategy],
+        partitions=run.workers,
+        quorum=spec.quorum(run),
+        emit=services.emit,
+        after_round=lambda number, model, state: _save(services, Checkpoint(number, model, state)),
+    )
+    model = task.build_model()
+    checkpoint = services.checkpoints.newest()
+    if checkpoint:
+        strategy.restore(checkpoint.state)
+        arrays, first_round = flower.to_record(checkpoint.model), checkpoint.round_number + 1
+    else:
+        task.calibrate(model)
+        arrays, first_round = flower.to_record(state_arrays(model)), 1
+    services.emit(_started_event(grid, arrays, first_round))
+
+    def evaluate(_: int, current: ArrayRecord) -> MetricRecord:
+        load_state(model, flower.to_numpy(current))
+        return MetricRecord(dict(task.evaluate(model)))
+
+    if first_round == 1:
+        _evaluate_initial(task, model, services)
+    config = ConfigRecord({**spec.to_run_config(run), "num-server-rounds": rounds})
+    strategy.start(
+        grid,
+        arrays,
+        num_rounds=rounds,
+        timeout=run.round_timeout_s,
+        train_config=config,
+        evaluate_fn=evaluate,
+        first_round=first_round,
+    )
+
+
+def _evaluate_initial(task: FederatedTask, model: nn.Module, services: Services) -> None:
+    began_s = time.monotonic()
+    scores = MetricRecord(dict(task.evaluate(model)))
+    services.emit(evaluated_event(0, scores, time.monotonic() - began_s))
+
+
+def _save(services: Services, checkpoint: Checkpoint) -> None:
+    path = services.checkpoints.save(checkpoint)
+    services.emit(monitor_pb2.CheckpointWritten(round=checkpoint.round_number, file=f"checkpoints/{path.name}"))
+
+
+def _started_event(grid: Grid, arrays: ArrayRecord, first_round: int) -> monitor_pb2.RunStarted:
+    model: Model = flower.to_numpy(arrays)
+    return monitor_pb2.RunStarted(
+        first_round=first_round,
+        model_bytes=sum(array.nbytes for array in model.values()),
+        parameters=sum(array.size for array in model.values()),
+        workers=sorted(node.name or f"node-{node.node_id}" for node in grid.get_nodes()),
+    )
+
+
+app = build_app()

@@ -1,0 +1,1 @@
+"""The worker: one process that holds one emulated core group and trains on its part of the data."""

@@ -1,0 +1,69 @@
+"""The worker process: a Flower ClientApp on an emulated core group, served to one aggregator."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import signal
+from dataclasses import dataclass
+
+from neurofed import rpc
+from worker.client_app import executor
+from worker.fleet_client import FleetClient, Identity
+from worker.trainer import load_chip
+from workloads import registry
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerOptions:
+    """How a worker is started.
+
+    Attributes:
+        address: `HOST:PORT` of the aggregator.
+        name: the worker's name in the federation.
+        chip: the chip it emulates, where a run does not name one.
+        threads: threads that torch may use.
+        give_up_after_s: how long to try to reach an aggregator; None tries for ever.
+        parent_pid: end when this process is no longer the parent; 0 does not care.
+    """
+
+    address: str
+    name: str
+    chip: str
+    threads: int = 1
+    give_up_after_s: float | None = None
+    parent_pid: int = 0
+
+
+def main(options: WorkerOptions) -> None:
+    """Run the worker until it is drained or told to end.
+
+    Raises:
+        NeuroFedError: if it cannot join.
+    """
+    import torch
+
+    torch.set_num_threads(options.threads)
+    logging.getLogger("flwr").setLevel(logging.WARNING)
+    rpc.split_address(options.address)
+    chip = load_chip(options.chip)
+    identity = Identity(options.name, chip.name, chip.cores.count, tuple(registry.available()))
+    client = FleetClient(
+        options.address,
+        identity,
+        executor(options.chip),
+        give_up_after_s=options.give_up_after_s,
+        still_wanted=lambda: not options.parent_pid or os.getppid() == options.parent_pid,
+    )
+    asyncio.run(_until_signalled(client))
+
+
+async def _until_signalled(client: FleetClient) -> None:
+    serving = asyncio.ensure_future(client.serve())
+    for number in (signal.SIGINT, signal.SIGTERM):
+        asyncio.get_running_loop().add_signal_handler(number, serving.cancel)
+    try:
+        await serving
+    except asyncio.CancelledError:
+        logging.getLogger(__name__).info("stopping")

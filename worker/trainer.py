@@ -1,0 +1,175 @@
+"""Local training: one worker's part of a round on its core group.
+
+Training is a pure function of the global model, the run's configuration, the round and the part of the data: the
+optimizer is fresh and nothing is remembered, so a task done twice gives the same bits.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy.typing as npt
+
+from neuro_engine.chip import Chip, ChipError
+from neuro_engine.core_group import CoreGroup
+from neuro_engine.cost import Cost
+from neuro_engine.network import SpikingNetwork
+from neuro_engine.trace import Engine, TensorClass, Trace
+from neurofed import metrics, spec
+from neurofed.errors import ConfigError, UnknownChipError
+from workloads import registry
+from workloads.base import FederatedTask
+from workloads.parameters import load_state, state_arrays
+
+Report = Callable[[int, int, Mapping[str, float]], None]
+"""Told (steps done, steps, current metrics) after each step; may raise to abandon the task."""
+Arrays = dict[str, npt.NDArray[Any]]
+
+
+@dataclass(frozen=True, slots=True)
+class LocalResult:
+    """What a worker returns for a round: its model and the numbers it reports, named as in `neurofed.metrics`."""
+
+    arrays: Arrays
+    numbers: dict[str, float | int]
+
+
+class Trainer:
+    """Trains one run's model on this worker's core group; made once per run.
+
+    Args:
+        config: the run's configuration, as `neurofed.spec.to_run_config` writes it.
+        chip_name: the chip of this worker, where the run does not name one.
+
+    Raises:
+        ConfigError: if workload, preset, setting or chip is unknown here.
+    """
+
+    def __init__(self, config: Mapping[str, Any], chip_name: str) -> None:
+        run = spec.from_run_config(config)
+        workload = registry.load(run.workload)
+        self._task: FederatedTask = workload.prepare(workload.settings(run.preset, dict(run.settings)), run.seed)
+        network = self._task.build_model()
+        if not isinstance(network, SpikingNetwork):
+            raise ConfigError(f"workload {run.workload!r}: expected a SpikingNetwork, got {type(network).__name__}")
+        self._group = CoreGroup(network, load_chip(run.chip or chip_name), tracing=run.trace)
+
+    def train(self, arrays: Arrays, part: int, parts: int, round_number: int, report: Report) -> LocalResult:
+        """Train the global model `arrays` on part `part` of `parts`.
+
+        Args:
+            arrays: the global model, by name.
+            part: which part of the training data, from 0.
+            parts: into how many parts it is divided.
+            round_number: the federated round, from 1.
+            report: told after each step.
+
+        Returns:
+            The local model and the numbers reported with it.
+        """
+        began_s = time.perf_counter()
+        network, task = self._group.network, self._task
+        load_state(network, arrays)
+        network.train()
+        optimizer = task.optimizer(network)
+        batches = [b for epoch in range(task.epochs) for b in task.train_batches(part, parts, round_number, epoch)]
+        tally = _Tally()
+        for batch in batches:
+            step = self._group.train_step(batch.inputs, batch.targets, task.loss, optimizer)
+            tally.add(step.loss, batch.size, step.trace)
+            report(tally.steps, len(batches), tally.current())
+        numbers = tally.numbers(self._group, examples=task.partition_sizes(parts)[part])
+        numbers[metrics.TRAIN_S] = time.perf_counter() - began_s
+        return LocalResult(state_arrays(network), numbers)
+
+
+class _Tally:
+    """Sums over the steps of a task."""
+
+    def __init__(self) -> None:
+        self.steps = self._seen = 0
+        self._loss = 0.0
+        self._trace: Trace | None = None
+
+    def add(self, loss: float, examples: int, trace: Trace | None) -> None:
+        """Take one step in."""
+        self.steps += 1
+        self._seen += examples
+        self._loss += loss * examples
+        if trace is not None:
+            self._trace = self._trace or Trace()
+            self._trace += trace
+
+    def current(self) -> dict[str, float]:
+        """The numbers shown while training."""
+        numbers = {metrics.LOSS: self._loss / self._seen}
+        if self._trace is not None:
+            numbers[metrics.SPIKE_RATE] = mean_spike_rate(self._trace)
+        return numbers
+
+    def numbers(self, group: CoreGroup, examples: int) -> dict[str, float | int]:
+        """The numbers reported with the update."""
+        numbers: dict[str, float | int] = {metrics.NUM_EXAMPLES: examples, **self.current()}
+        if self._trace is not None:
+            numbers.update(trace_numbers(self._trace))
+            numbers.update(cost_numbers(group.bill(self._trace), group.chip))
+        return numbers
+
+
+def mean_spike_rate(trace: Trace) -> float:
+    """Fraction of all neuron-steps that fired."""
+    spikes = [trace.count(layer, Engine.FP).writes.get(TensorClass.SPIKES) for layer in trace.layers]
+    elements = sum(s.elements for s in spikes if s)
+    return sum(s.nonzeros for s in spikes if s) / elements if elements else 0.0
+
+
+def trace_numbers(trace: Trace) -> dict[str, float]:
+    """Rates by layer and operations by engine, as counted."""
+    numbers: dict[str, float] = {}
+    for layer in trace.layers:
+        if TensorClass.SPIKES in trace.count(layer, Engine.FP).writes:
+            numbers[f"{metrics.SPIKE_RATE}/{layer}"] = trace.spike_rate(layer)
+        numbers[f"{metrics.GRADIENT_DENSITY}/{layer}"] = trace.gradient_density(layer)
+    for _, engine, count in trace:
+        if engine is not Engine.UPDATE:
+            for name, ops in ((metrics.OPS_DENSE, count.dense_ops), (metrics.OPS_EXECUTED, count.executed_ops)):
+                numbers[f"{name}/{engine}"] = numbers.get(f"{name}/{engine}", 0.0) + ops
+    return numbers
+
+
+def cost_numbers(bill: Cost, chip: Chip) -> dict[str, float]:
+    """Energy, DRAM traffic and cycles, as modelled."""
+    numbers: dict[str, float] = {
+        metrics.ENERGY_J: bill.energy_j,
+        metrics.DRAM_BYTES: float(bill.dram_total_bytes),
+        metrics.CYCLES: float(bill.cycles),
+        metrics.CHIP_S: bill.seconds(chip),
+    }
+    for (engine, component), picojoules in bill.energy_pj.items():
+        numbers[f"{metrics.ENERGY_J}/{engine}/{component}"] = picojoules * 1e-12
+    for tensor_class, count in bill.dram_bytes.items():
+        numbers[f"{metrics.DRAM_BYTES}/{tensor_class}"] = float(count)
+    for engine, cycles in bill.engine_cycles.items():
+        numbers[f"{metrics.CYCLES}/{engine}"] = float(cycles)
+    return numbers
+
+
+def load_chip(name: str) -> Chip:
+    """A chip by name or file.
+
+    Raises:
+        UnknownChipError: if there is none, or its file is not valid.
+    """
+    try:
+        return Chip.load(name)
+    except ChipError as error:
+        raise UnknownChipError(str(error)) from None
+
+
+def run_key(config: Mapping[str, Any]) -> str:
+    """What of a configuration makes a trainer; a trainer serves all rounds with the same key."""
+    return json.dumps({key: config[key] for key in spec.to_run_config(spec.default_spec()) if key in config})

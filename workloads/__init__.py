@@ -1,0 +1,1 @@
+"""Workloads: models, their data, and how both are divided over a federation."""
