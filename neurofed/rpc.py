@@ -9,10 +9,10 @@ import grpc
 
 from neurofed import errors
 from neurofed.errors import ConfigError, LinkError
+from neurofed.spec import DEFAULT_PORT
 
 PROTOCOL_VERSION = 1
 """Raised when the meaning of a message changes; both ends must agree."""
-DEFAULT_PORT = 9050
 _MAX_MESSAGE_BYTES = 8 << 20
 """Above the largest frame (a chunk of 1 MiB or a manifest), far below what could exhaust memory."""
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import os
 import signal
@@ -11,7 +12,7 @@ from pathlib import Path
 
 import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
-from grpc_health.v1._async import HealthServicer
+from grpc_health.v1.health import aio as health_aio
 
 from neurofed import rpc
 from neurofed.files import write_atomically
@@ -38,6 +39,7 @@ class ServerOptions:
         address_file: where the address is written once it answers.
         torch_threads: threads for evaluating the global model.
         grace_s: how long a worker whose stream broke may stay away.
+        parent_pid: end when this process is no longer the parent; 0 does not care.
     """
 
     listen: str
@@ -46,6 +48,7 @@ class ServerOptions:
     address_file: Path | None = None
     torch_threads: int = 2
     grace_s: float = 5.0
+    parent_pid: int = 0
 
 
 async def serve(options: ServerOptions) -> None:
@@ -65,14 +68,14 @@ async def serve(options: ServerOptions) -> None:
     runs = RunManager(options.out, fleet)
     if options.resume is not None:
         runs.resume(options.resume)
-    server, health = _server(fleet, runs)
+    server, health = await _server(fleet, runs)
     address = f"{host}:{server.add_insecure_port(f'{host}:{port}')}"
     await server.start()
     runs.start()
     if options.address_file:
         write_atomically(options.address_file, address.encode())
     _LOG.info("aggregator listening on %s, runs in %s", address, os.path.abspath(options.out))  # noqa: PTH100
-    await stopped.wait()
+    await _ended(stopped, options.parent_pid)
     _LOG.info("stopping")
     await health.enter_graceful_shutdown()
     await asyncio.to_thread(runs.close)
@@ -81,16 +84,23 @@ async def serve(options: ServerOptions) -> None:
     await server.stop(_GRACE_S)
 
 
-def _server(fleet: FleetService, runs: RunManager) -> tuple[grpc.aio.Server, HealthServicer]:
+async def _server(fleet: FleetService, runs: RunManager) -> tuple[grpc.aio.Server, health_aio.HealthServicer]:
     server = grpc.aio.server(options=rpc.OPTIONS)
     add_FleetServiceServicer_to_server(fleet, server)
     add_ControlServiceServicer_to_server(ControlService(runs), server)
     add_MonitorServiceServicer_to_server(MonitorService(runs, fleet), server)
-    health = HealthServicer()
+    health = health_aio.HealthServicer()
     for name in SERVICES:
-        health._server_status[name] = health_pb2.HealthCheckResponse.SERVING
+        await health.set(name, health_pb2.HealthCheckResponse.SERVING)
     health_pb2_grpc.add_HealthServicer_to_server(health, server)
     return server, health
+
+
+async def _ended(stopped: asyncio.Event, parent_pid: int) -> None:
+    """Wait for a signal, or for the parent to be gone."""
+    while not stopped.is_set() and (not parent_pid or os.getppid() == parent_pid):
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(stopped.wait(), 1.0)
 
 
 def _set_threads(threads: int) -> None:

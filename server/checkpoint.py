@@ -1,7 +1,7 @@
 """Checkpoints: after each round, everything a resumed run needs, in one file that is whole or not there.
 
 A checkpoint is a safetensors file: the global model as tensors, the strategy's state as JSON in the header, and a
-digest of the model. It is written to a temporary file, synced and renamed, so a crash at any moment leaves the previous one.
+digest of the model. It is written to a temporary file, synced and renamed: a crash at any moment leaves the previous one.
 """
 
 from __future__ import annotations

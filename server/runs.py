@@ -89,7 +89,7 @@ class RunManager:
         settings = registry.load(run_spec.workload).settings(run_spec.preset, dict(run_spec.settings))
         run_spec.rounds = run_spec.rounds or settings.rounds
         run_id = spec.require_run_id(run_id or self._new_id())
-        if (self._folder / run_id).exists():
+        if (self._folder / run_id / "events.jsonl").exists():
             raise ConfigError(f"expected a run id that is not in use, got {run_id!r}: choose another or resume it")
         run = Run(self._folder / run_id)
         run.log.emit(monitor_pb2.RunSubmitted(run_id=run_id, spec=run_spec, version=__version__, commit=commit()))
@@ -110,6 +110,7 @@ class RunManager:
                 f"expected {f'run {run_id!r}' if run_id else 'an unfinished run'} in {self._folder}, got none"
             )
         for run in runs:
+            run.log.emit(monitor_pb2.WorkersAwaited(wanted=run.snapshot.spec.workers))
             self._enqueue(run)
         return runs
 

@@ -1,0 +1,5 @@
+"""`python -m neurofed` is `neurofed`."""
+
+from neurofed.cli import main
+
+main()

@@ -1,0 +1,104 @@
+"""Options that several commands share, named alike everywhere."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+from neurofed import spec
+from neurofed.v1.control_pb2 import RunSpec
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+_RUN_OPTIONS = (
+    click.option("--workload", default=spec.DEFAULT_WORKLOAD, show_default=True, help="What to train."),
+    click.option("--preset", default=spec.DEFAULT_PRESET, show_default=True, help="Named settings of the workload."),
+    click.option("--workers", type=int, default=spec.DEFAULT_WORKERS, show_default=True, help="Workers to wait for."),
+    click.option(
+        "--min-workers", type=int, default=0, help="Updates a round needs; by default more than half of the workers."
+    ),
+    click.option("--rounds", type=int, default=0, help="Federated rounds; by default as the preset says."),
+    click.option("--seed", type=int, default=0, show_default=True, help="Decides data, partition and initial model."),
+    click.option("--chip", default=spec.DEFAULT_CHIP, show_default=True, help="Chip whose bill is written."),
+    click.option("--codec", default=spec.CODECS[0], show_default=True, help="How updates are encoded."),
+    click.option("--strategy", default=spec.STRATEGIES[0], show_default=True, help="Aggregation rule."),
+    click.option("--trace/--no-trace", default=True, show_default=True, help="Count operations and bill them."),
+    click.option(
+        "--join-timeout-s",
+        type=float,
+        default=spec.DEFAULT_JOIN_TIMEOUT_S,
+        show_default=True,
+        help="How long to wait for the workers.",
+    ),
+    click.option(
+        "--round-timeout-s",
+        type=float,
+        default=spec.DEFAULT_ROUND_TIMEOUT_S,
+        show_default=True,
+        help="How long to wait for a round's results.",
+    ),
+    click.option(
+        "--set", "settings", multiple=True, metavar="workload.KEY=VALUE", help="A setting of the workload; repeatable."
+    ),
+)
+
+
+def run_options(function: F) -> F:
+    """The options that make up a `RunSpec`."""
+    for option in reversed(_RUN_OPTIONS):
+        function = option(function)
+    return function
+
+
+def out_option(function: F) -> F:
+    """Where the runs are."""
+    return click.option(
+        "--out",
+        type=click.Path(file_okay=False, path_type=Path),
+        default=Path("runs"),
+        show_default=True,
+        help="Folder of the runs.",
+    )(function)
+
+
+def json_option(function: F) -> F:
+    """Machine-readable output."""
+    return click.option("--json", "as_json", is_flag=True, help="Print JSON.")(function)
+
+
+def address_argument(function: F) -> F:
+    """The aggregator to talk to."""
+    default = f"127.0.0.1:{spec.DEFAULT_PORT}"
+    return click.option("--address", default=default, show_default=True, help="HOST:PORT of the aggregator.")(function)
+
+
+def to_spec(options: dict[str, Any]) -> RunSpec:
+    """A checked `RunSpec` from the options of `run_options`.
+
+    Raises:
+        ConfigError: naming the option that is wrong.
+    """
+    settings = spec.parse_settings(options.pop("settings"))
+    run_spec = RunSpec(**options, settings=settings)
+    spec.validate(run_spec)
+    return run_spec
+
+
+def check_names(run_spec: RunSpec) -> None:
+    """Check workload, preset, settings and chip against what is installed here, before any process is started.
+
+    Raises:
+        ConfigError: with the nearest name.
+    """
+    from neuro_engine.chip import Chip, ChipError
+    from neurofed.errors import UnknownChipError
+    from workloads import registry
+
+    registry.load(run_spec.workload).settings(run_spec.preset, dict(run_spec.settings))
+    try:
+        Chip.load(run_spec.chip)
+    except ChipError as error:
+        raise UnknownChipError(str(error)) from None

@@ -1,0 +1,109 @@
+"""An aggregator and its workers as processes of this machine, started and ended together."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+from types import TracebackType
+from typing import IO
+
+from neurofed import errors
+from neurofed.errors import LinkError
+
+_START_TIMEOUT_S = 90.0
+_STOP_TIMEOUT_S = 20.0
+
+
+class LocalFleet:
+    """One aggregator and `workers` workers on the loopback interface.
+
+    Used as a context manager; leaving it ends all processes. They also end by themselves should this one be killed.
+
+    Args:
+        listen: `HOST:PORT` for the aggregator; port 0 takes a free one.
+        out: folder of the runs.
+        logs: folder for the processes' output.
+        workers: how many workers to start.
+        resume: a run to take up again.
+    """
+
+    def __init__(self, listen: str, out: Path, logs: Path, workers: int, resume: str | None = None) -> None:
+        self._listen, self._out, self._logs, self._count, self._resume = listen, out, logs, workers, resume
+        self._processes: list[subprocess.Popen[bytes]] = []
+        self._files: list[IO[bytes]] = []
+        self.address = ""
+
+    def __enter__(self) -> LocalFleet:
+        self._logs.mkdir(parents=True, exist_ok=True)
+        address_file = self._logs / "address"
+        address_file.unlink(missing_ok=True)
+        resume = () if self._resume is None else ("--resume", self._resume)
+        try:
+            aggregator = self._spawn(
+                "aggregator",
+                *("server", "--listen", self._listen, "--out", str(self._out), "--address-file", str(address_file)),
+                *resume,
+            )
+            self.address = self._await_address(aggregator, address_file)
+            for number in range(self._count):
+                name = f"worker-{number}"
+                self._spawn(name, "worker", "join", self.address, "--name", name)
+        except BaseException:
+            self.close()
+            raise
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """End the workers, then the aggregator: politely, then not."""
+        for process in self._processes:
+            if process.poll() is None:
+                process.terminate()
+        deadline = time.monotonic() + _STOP_TIMEOUT_S
+        for process in self._processes:
+            try:
+                process.wait(max(0.1, deadline - time.monotonic()))
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+        for file in self._files:
+            file.close()
+        self._processes, self._files = [], []
+
+    def _spawn(self, name: str, *arguments: str) -> subprocess.Popen[bytes]:
+        log = (self._logs / f"{name}.log").open("ab")
+        self._files.append(log)
+        process = subprocess.Popen(
+            [sys.executable, "-m", "neurofed", *arguments, "--parent-pid", str(os.getpid())],
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,  # Ctrl-C reaches this process alone, which then ends the others in order
+        )
+        self._processes.append(process)
+        return process
+
+    def _await_address(self, aggregator: subprocess.Popen[bytes], address_file: Path) -> str:
+        deadline = time.monotonic() + _START_TIMEOUT_S
+        while not address_file.exists():
+            if (code := aggregator.poll()) is not None:
+                raise _as_error(code, self._logs / "aggregator.log")
+            if time.monotonic() > deadline:
+                raise LinkError(f"the aggregator did not start within {_START_TIMEOUT_S:g} s: see {self._logs}")
+            time.sleep(0.05)
+        return address_file.read_text()
+
+
+def _as_error(code: int, log: Path) -> errors.NeuroFedError:
+    """Why a process ended, from its exit code and the last line it wrote."""
+    lines = log.read_text(errors="replace").strip().splitlines()
+    reason = lines[-1].removeprefix("neurofed: ") if lines else f"exit code {code}"
+    kinds = {kind.exit_code: kind for kind in (errors.AddressInUseError, errors.RunNotFoundError, errors.ConfigError)}
+    return kinds.get(code, LinkError)(reason)
