@@ -70,7 +70,7 @@ class AggregatorClient:
         if error.code() == grpc.StatusCode.NOT_FOUND:
             return errors.RunNotFoundError(error.details() or "no such run")
         if error.code() == grpc.StatusCode.INVALID_ARGUMENT:
-            code = next((str(v) for k, v in error.trailing_metadata() or () if k == "exit-code"), "")
+            code = next((str(m.value) for m in error.trailing_metadata() or () if m.key == "exit-code"), "")
             kinds = {str(kind.exit_code): kind for kind in _config_errors()}
             return kinds.get(code, errors.ConfigError)(error.details() or "wrong argument")
         return rpc.in_our_words(error, self._address)

@@ -88,7 +88,7 @@ def to_numpy(record: ArrayRecord) -> dict[str, tensors.Array]:
 
 def to_record(arrays: Mapping[str, tensors.Array]) -> ArrayRecord:
     """Numpy arrays as an array record, in their order."""
-    return ArrayRecord({name: Array(np.ascontiguousarray(array)) for name, array in arrays.items()})
+    return ArrayRecord({name: Array(np.asarray(array, order="C")) for name, array in arrays.items()})
 
 
 def _write_record(target: pb.Record, values: Mapping[str, Any]) -> None:
@@ -97,7 +97,7 @@ def _write_record(target: pb.Record, values: Mapping[str, Any]) -> None:
         match value:
             case bool():
                 entry.flag = value
-            case int():
+            case int() if -(2**63) <= value < 2**63:
                 entry.integer = value
             case float():
                 entry.number = value
@@ -105,9 +105,9 @@ def _write_record(target: pb.Record, values: Mapping[str, Any]) -> None:
                 entry.text = value
             case bytes():
                 entry.data = value
-            case list() if all(isinstance(v, int) and not isinstance(v, bool) for v in value):
+            case list() if all(type(v) is int and -(2**63) <= v < 2**63 for v in value):
                 entry.integers.values.extend(value)
-            case list() if all(isinstance(v, float | int) for v in value):
+            case list() if all(type(v) in (float, int) for v in value):
                 entry.numbers.values.extend(value)
             case _:
                 raise DataError(f"record entry {key!r}: {type(value).__name__} cannot cross the network")

@@ -22,6 +22,7 @@ Array = npt.NDArray[Any]
 MAX_TENSORS = 100_000
 MAX_RANK = 8
 MAX_NAME_LENGTH = 512
+MAX_EXTENT = 1 << 40
 
 _DTYPES: dict[int, np.dtype[Any]] = {
     pb.ELEMENT_TYPE_FLOAT32: np.dtype("<f4"),
@@ -71,7 +72,7 @@ def size_bytes(manifest: pb.Manifest, limit_bytes: int) -> int:
         names.add(spec.name)
         if spec.dtype not in _DTYPES:
             raise ManifestError(f"tensor {spec.name!r}: element type {spec.dtype} is not acceptable")
-        if len(spec.shape) > MAX_RANK or any(extent < 0 for extent in spec.shape):
+        if len(spec.shape) > MAX_RANK or not all(0 <= extent <= MAX_EXTENT for extent in spec.shape):
             raise ManifestError(f"tensor {spec.name!r}: shape {list(spec.shape)} is not acceptable")
         total += math.prod(spec.shape) * _DTYPES[spec.dtype].itemsize
         if total > limit_bytes:
@@ -103,7 +104,10 @@ def unpack(manifest: pb.Manifest, data: bytes | memoryview) -> dict[str, Array]:
         dtype = _DTYPES[spec.dtype]
         count = math.prod(spec.shape)
         view = np.frombuffer(data, dtype, count, offset) if count else np.empty(0, dtype)
-        arrays[spec.name] = view.reshape(tuple(spec.shape))
+        try:
+            arrays[spec.name] = view.reshape(tuple(spec.shape))
+        except ValueError:  # no elements, but extents whose product numpy cannot hold
+            raise ManifestError(f"tensor {spec.name!r}: shape {list(spec.shape)} is not acceptable") from None
         offset += count * dtype.itemsize
     return arrays
 

@@ -53,17 +53,19 @@ def _add(state: Average, update: Update) -> Average:
     if update.model.keys() != state.model.keys():
         raise UpdateError(f"expected the tensors {sorted(state.model)}, got {sorted(update.model)}")
     for name in state.sums:
-        _screen(name, update.model[name], state.model[name].shape)
+        _screen(name, update.model[name], state.model[name])
     for name in state.sums:
-        scaled = np.ldexp(update.model[name].astype(np.float64), FRACTION_BITS)
-        state.sums[name] += np.rint(scaled, out=scaled).astype(np.int64) * update.examples
+        fixed = np.rint(np.ldexp(update.model[name].astype(np.float64), FRACTION_BITS)).astype(np.int64)
+        state.sums[name] += fixed * update.examples
     state.examples += update.examples
     return state
 
 
-def _screen(name: str, array: npt.NDArray[Any], shape: tuple[int, ...]) -> None:
-    if array.shape != shape:
-        raise UpdateError(f"tensor {name!r}: expected shape {shape}, got {array.shape}")
+def _screen(name: str, array: npt.NDArray[Any], expected: npt.NDArray[Any]) -> None:
+    if (array.shape, array.dtype) != (expected.shape, expected.dtype):
+        raise UpdateError(
+            f"tensor {name!r}: expected {expected.dtype} of shape {expected.shape}, got {array.dtype} of {array.shape}"
+        )
     largest = float(np.abs(array).max(initial=0.0))
     if not np.isfinite(largest):
         raise UpdateError(f"tensor {name!r}: expected finite values, got NaN or infinity")
