@@ -97,49 +97,33 @@ def parse_settings(pairs: Iterable[str]) -> dict[str, str]:
     return settings
 
 
+_KEYS = {field.name: field.name.replace("_", "-") for field in RunSpec.DESCRIPTOR.fields if field.name != "settings"}
+_KEYS["rounds"] = "num-server-rounds"
+"""Flower's kebab-case key of each field; the rounds have Flower's own name."""
+
+
 def to_run_config(spec: RunSpec) -> dict[str, bool | int | float | str]:
     """A run as Flower's flat run configuration, with its kebab-case keys."""
-    return {
-        "workload": spec.workload,
-        "preset": spec.preset,
-        "workers": spec.workers,
-        "min-workers": spec.min_workers,
-        "num-server-rounds": spec.rounds,
-        "seed": spec.seed,
-        "chip": spec.chip,
-        "codec": spec.codec,
-        "strategy": spec.strategy,
-        "trace": spec.trace,
-        "join-timeout-s": spec.join_timeout_s,
-        "round-timeout-s": spec.round_timeout_s,
-        "settings": json.dumps(dict(spec.settings), sort_keys=True),
-    }
+    values = {key: getattr(spec, field) for field, key in _KEYS.items()}
+    return {**values, "settings": json.dumps(dict(spec.settings), sort_keys=True)}
 
 
 def from_run_config(config: Mapping[str, object]) -> RunSpec:
     """The inverse of `to_run_config`; missing keys take their defaults.
 
     Raises:
-        ConfigError: if a value is of the wrong type or out of bounds.
+        ConfigError: naming the key whose value is of the wrong type or out of bounds.
     """
     values = {**to_run_config(default_spec()), **{k: v for k, v in config.items() if v is not None}}
+    spec = RunSpec()
+    for field, key in _KEYS.items():
+        try:
+            setattr(spec, field, values[key])
+        except (TypeError, ValueError):
+            raise ConfigError(f"{key}: expected what `neurofed run --help` says, got {values[key]!r}") from None
     try:
-        spec = RunSpec(
-            workload=values["workload"],  # type: ignore[arg-type]
-            preset=values["preset"],  # type: ignore[arg-type]
-            workers=values["workers"],  # type: ignore[arg-type]
-            min_workers=values["min-workers"],  # type: ignore[arg-type]
-            rounds=values["num-server-rounds"],  # type: ignore[arg-type]
-            seed=values["seed"],  # type: ignore[arg-type]
-            chip=values["chip"],  # type: ignore[arg-type]
-            codec=values["codec"],  # type: ignore[arg-type]
-            strategy=values["strategy"],  # type: ignore[arg-type]
-            trace=values["trace"],  # type: ignore[arg-type]
-            join_timeout_s=values["join-timeout-s"],  # type: ignore[arg-type]
-            round_timeout_s=values["round-timeout-s"],  # type: ignore[arg-type]
-            settings=json.loads(str(values["settings"])),
-        )
-    except (TypeError, ValueError) as error:
-        raise ConfigError(f"run configuration: {error}") from None
+        spec.settings.update(json.loads(str(values["settings"])))
+    except (TypeError, ValueError, AttributeError):
+        raise ConfigError(f"settings: expected a JSON table of strings, got {values['settings']!r}") from None
     validate(spec)
     return spec
