@@ -19,7 +19,7 @@ import grpc
 
 import neurofed
 from neurofed import rpc
-from neurofed.errors import LeftFederationError, LinkError, UnreachableError
+from neurofed.errors import LeftFederationError, UnreachableError
 from neurofed.transfer import MAX_BLOB_BYTES, BlobReceiver, chunks
 from neurofed.v1 import fleet_pb2, records_pb2
 from neurofed.v1.fleet_pb2_grpc import FleetServiceStub
@@ -112,7 +112,7 @@ class FleetClient:
         self._give_up_after_s, self._still_wanted = give_up_after_s, still_wanted
         self._outbox: asyncio.Queue[fleet_pb2.WorkRequest] = asyncio.Queue()
         self._running: RunningTask | None = None
-        self._finished: dict[str, list[fleet_pb2.WorkRequest]] = {}
+        self._finished: tuple[fleet_pb2.Task, list[fleet_pb2.WorkRequest]] | None = None
         self._jobs: set[asyncio.Task[None]] = set()
         self._chip = asyncio.Lock()
 
@@ -172,8 +172,7 @@ class FleetClient:
         try:
             await self._read(call, joined.node_id)
         except grpc.aio.AioRpcError as error:
-            if error.code() == grpc.StatusCode.UNAUTHENTICATED:
-                raise LinkError(f"{self._address}: {error.details()}") from None
+            # An unknown session too: another worker took the name or the aggregator restarted; joining again tells
             _LOG.warning("the stream to %s broke: %s", self._address, error.details())
         finally:
             for helper in helpers:
@@ -208,7 +207,7 @@ class FleetClient:
                 case "chunk" if receiver:
                     receiver.add(response.chunk)
                 case "ack":
-                    self._finished.pop(response.ack.task_id, None)
+                    self._forget(response.ack.task_id)
                     if not response.ack.accepted:
                         _LOG.warning("the result of %s was refused: %s", response.ack.task_id, response.ack.reason)
                 case "cancel":
@@ -223,9 +222,8 @@ class FleetClient:
 
     def _begin(self, running: RunningTask) -> None:
         """Start a task, unless it is in hand already or its result waits for its acknowledgement."""
-        task_id = running.task.task_id
-        if task_id in self._finished:
-            for frame in self._finished[task_id]:
+        if self._finished and self._finished[0] == running.task:
+            for frame in self._finished[1]:
                 self._outbox.put_nowait(frame)
             return
         if self._running and self._running.task == running.task:
@@ -238,10 +236,14 @@ class FleetClient:
         job.add_done_callback(self._jobs.discard)
 
     def _cancel(self, task_id: str) -> None:
-        self._finished.pop(task_id, None)
+        self._forget(task_id)
         if self._running and self._running.task.task_id == task_id:
             self._running.cancelled = True
             self._running = None
+
+    def _forget(self, task_id: str) -> None:
+        if self._finished and self._finished[0].task_id == task_id:
+            self._finished = None
 
     async def _do(self, running: RunningTask) -> None:
         result = fleet_pb2.Result(task_id=running.task.task_id)
@@ -265,7 +267,7 @@ class FleetClient:
         frames += [fleet_pb2.WorkRequest(chunk=chunk) for chunk in chunks(blob)]
         if running.progress:
             self._outbox.put_nowait(fleet_pb2.WorkRequest(progress=running.progress))
-        self._finished = {running.task.task_id: frames}
+        self._finished = (running.task, frames)
         for frame in frames:
             self._outbox.put_nowait(frame)
 

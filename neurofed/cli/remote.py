@@ -12,7 +12,8 @@ from neurofed.cli.options import address_argument, json_option, run_options, to_
 from neurofed.cli.watch import follow
 from neurofed.client import AggregatorClient
 from neurofed.eventlog import to_json_line
-from neurofed.runstate import run_state_name
+from neurofed.runstate import fold, run_state_name
+from neurofed.v1.monitor_pb2 import Snapshot
 
 
 @click.command()
@@ -65,10 +66,14 @@ def stop(run_id: str, address: str) -> None:
 @json_option
 def monitor(run_id: str, address: str, as_json: bool) -> None:
     """Watch RUN_ID (the newest by default) until it has finished; --json prints its events."""
+    snapshot = Snapshot()
     with AggregatorClient(address) as client:
         if as_json:
             for event in client.watch(run_id):
+                fold(snapshot, event)
                 click.echo(to_json_line(event))
-            return
-        snapshot = follow(client, run_id, stop_on_interrupt=False)
+        else:
+            snapshot = follow(client, run_id, stop_on_interrupt=False)
+    if snapshot.reason:
+        click.echo(f"neurofed: {snapshot.reason}", err=True)
     sys.exit(snapshot.exit_code)

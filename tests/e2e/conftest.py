@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -64,6 +65,10 @@ class Federation:
         """Start `count` workers of the aggregator."""
         return [self.start("worker", "join", self.address, "--name", f"worker-{k}") for k in range(count)]
 
+    def wait_for_join(self, worker: subprocess.Popen[str]) -> None:
+        """Wait until a worker says that it has joined."""
+        self.wait_until(lambda: "joined the aggregator" in self.log_of(worker), "a worker")
+
     def log_of(self, process: subprocess.Popen[str]) -> str:
         """What a process wrote."""
         return (self.folder / f"process-{self.processes.index(process)}.log").read_text()
@@ -92,11 +97,24 @@ class Federation:
             assert time.monotonic() < deadline, f"waited in vain for {what}"
             time.sleep(0.05)
 
+    def children_of(self, process: subprocess.Popen[str]) -> list[int]:
+        """Processes that were told that `process` is their parent: they live in sessions of their own."""
+        mark = f"\0--parent-pid\0{process.pid}\0"
+        found = []
+        for entry in Path("/proc").iterdir():
+            if entry.name.isdecimal():
+                with contextlib.suppress(OSError):  # it has ended meanwhile
+                    if mark in (entry / "cmdline").read_text():
+                        found.append(int(entry.name))
+        return found
+
     def close(self) -> None:
-        """End every process."""
+        """End every process, and what it started."""
         for process in self.processes:
-            if process.poll() is None:
-                os.kill(process.pid, signal.SIGKILL)
+            children = self.children_of(process)
+            for pid in (process.pid, *children) if process.poll() is None else children:
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
             process.wait()
 
 

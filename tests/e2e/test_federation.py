@@ -6,12 +6,12 @@ import json
 import os
 import signal
 import socket
-from pathlib import Path
 from typing import Any
 
 import grpc
 import pytest
 
+import neurofed
 from neurofed.v1 import fleet_pb2
 from neurofed.v1.fleet_pb2_grpc import FleetServiceStub
 
@@ -63,8 +63,8 @@ def test_a_worker_killed_in_a_round_is_told_of_and_the_others_finish(federation:
 
 def test_a_killed_aggregator_resumes_at_the_next_round_with_the_same_weights(federation: Any) -> None:
     server = federation.start_server("--out", "runs")
-    federation.start_workers(2)
-    options = ("--workers", "2", "--rounds", "4", "--set", "workload.local_epochs=4")
+    workers = federation.start_workers(2)
+    options = ("--workers", "2", "--rounds", "4", "--set", "workload.local_epochs=8")
     for run_id in ("whole", "cut"):
         command = ("submit", "--address", federation.address, *TINY, *options, "--run-id", run_id)
         assert federation.command(*command).returncode == 0
@@ -77,6 +77,7 @@ def test_a_killed_aggregator_resumes_at_the_next_round_with_the_same_weights(fed
     assert (end.exit_code, end.reason) == (0, "")
     starts = [event.run_started.first_round for event in federation.events("cut", "run_started")]
     assert starts == [1, done + 1]
+    assert [worker.poll() for worker in workers] == [None, None], "the same processes came back"
     whole, cut = federation.report("whole"), federation.report("cut")
     assert len(_digests(whole)) == 4
     assert _digests(cut) == _digests(whole)
@@ -84,12 +85,24 @@ def test_a_killed_aggregator_resumes_at_the_next_round_with_the_same_weights(fed
 
 def test_too_few_workers_is_one_clear_line(federation: Any) -> None:
     federation.start_server("--out", "runs")
-    federation.start_workers(1)
-    wish = ("--workers", "2", "--join-timeout-s", "8", "--run-id", "r")
+    for worker in federation.start_workers(3):
+        federation.wait_for_join(worker)
+    wish = ("--workers", "5", "--join-timeout-s", "3", "--run-id", "r")
     assert federation.command("submit", "--address", federation.address, *TINY, *wish).returncode == 0
     watched = federation.command("monitor", "r", "--address", federation.address)
     assert watched.returncode == 31
-    assert "expected 2 workers within 8 s, 1 joined (worker-0)" in federation.report("r")["reason"]
+    reason = federation.report("r")["reason"]
+    assert reason.startswith("expected 5 workers within 3 s, 3 joined (worker-0, worker-1, worker-2)")
+
+
+def test_monitor_says_why_a_run_failed(federation: Any) -> None:
+    federation.start_server("--out", "runs")
+    wish = ("--workers", "2", "--join-timeout-s", "1", "--run-id", "r")
+    assert federation.command("submit", "--address", federation.address, *TINY, *wish).returncode == 0
+    watched = federation.command("monitor", "r", "--address", federation.address)
+    assert "expected 2 workers within 1 s, 0 joined (none)" in watched.stderr
+    followed = federation.command("monitor", "r", "--address", federation.address, "--json")
+    assert followed.returncode == watched.returncode == 31
 
 
 def test_ctrl_c_stops_cleanly_and_the_run_can_go_on(federation: Any) -> None:
@@ -98,7 +111,7 @@ def test_ctrl_c_stops_cleanly_and_the_run_can_go_on(federation: Any) -> None:
     os.kill(run.pid, signal.SIGINT)
     assert run.wait(60) == 35, federation.log_of(run)
     assert federation.report("r")["state"] == "stopped"
-    assert _children_of(run.pid) == []
+    assert federation.children_of(run) == []
     resumed = federation.command("run", "--resume", "r")
     assert resumed.returncode == 0, resumed.stderr
     report = federation.report("r")
@@ -106,18 +119,22 @@ def test_ctrl_c_stops_cleanly_and_the_run_can_go_on(federation: Any) -> None:
     assert [view["round"] for view in report["rounds"]] == list(range(1, 41))
 
 
-def _children_of(pid: int) -> list[str]:
-    """Command lines of processes that were told that `pid` is their parent."""
-    found = []
-    for entry in Path("/proc").iterdir():
-        if entry.name.isdecimal():
-            try:
-                words = (entry / "cmdline").read_text().split("\0")
-            except OSError:
-                continue
-            if "--parent-pid" in words and words[words.index("--parent-pid") + 1] == str(pid):
-                found.append(" ".join(words))
-    return found
+def test_ctrl_c_while_workers_are_awaited_stops_the_same_way(federation: Any) -> None:
+    run = federation.start("run", *TINY, "--workers", "2", "--run-id", "r")
+    federation.wait_for("r", "workers_awaited")
+    os.kill(run.pid, signal.SIGINT)
+    assert run.wait(60) == 35, federation.log_of(run)
+    assert federation.report("r")["state"] == "stopped"
+    assert federation.children_of(run) == []
+
+
+def test_processes_end_when_their_launcher_is_killed(federation: Any) -> None:
+    run = federation.start("run", *TINY, "--workers", "2", "--rounds", "500", "--run-id", "r")
+    federation.wait_for("r", "round_aggregated")
+    os.kill(run.pid, signal.SIGKILL)
+    run.wait()
+    federation.wait_until(lambda: not federation.children_of(run), "the orphans' end")
+    assert federation.report("r")["state"] == "stopped"
 
 
 @pytest.mark.parametrize(
@@ -155,17 +172,19 @@ def test_a_taken_port_is_named(federation: Any) -> None:
 
 def test_strangers_are_turned_away_with_a_reason(federation: Any) -> None:
     federation.start_server("--out", "runs")
-    federation.start_workers(1)
+    (first,) = federation.start_workers(1)
     with grpc.insecure_channel(federation.address) as channel:
         stub = FleetServiceStub(channel)
         with pytest.raises(grpc.RpcError) as old:
             stub.Join(fleet_pb2.JoinRequest(name="old", version="9.9.9", protocol_version=1), timeout=20)
         assert old.value.code() == grpc.StatusCode.FAILED_PRECONDITION
-        assert "9.9.9" in old.value.details()
-    federation.wait_until(lambda: "joined" in federation.log_of(federation.processes[1]), "a worker")
+        assert "'9.9.9'" in old.value.details()
+        assert f"neurofed=={neurofed.__version__}" in old.value.details()
+    federation.wait_for_join(first)
     twin = federation.command("worker", "join", federation.address, "--name", "worker-0")
     assert twin.returncode == 24, twin.stderr
     assert "'worker-0'" in twin.stderr.splitlines()[-1]
+    assert first.poll() is None
 
 
 def test_nobody_at_the_address_is_said(federation: Any) -> None:
