@@ -1,8 +1,8 @@
 """The main job: `neurofed run` with its defaults, over three seeds, with and without carried state.
 
 Every run is the real command: an aggregator and five workers as processes, over gRPC. Accuracy is the last global
-model's on the test clips. A second row of checks runs small: the engines against autograd is a test of its own
-(`tests/unit/neuro_engine/test_engines_vs_autograd.py`).
+model's on the test clips. The engines' agreement with autograd and the independence of arrival order are exact
+properties and therefore tests (`test_engines_vs_autograd.py`, `test_fedavg.py`), not rows here.
 """
 
 from __future__ import annotations

@@ -22,7 +22,7 @@ from neurofed.errors import DataError
 from neurofed.transfer import MAX_BLOB_BYTES, BlobReceiver
 from neurofed.v1 import fleet_pb2, monitor_pb2
 from neurofed.v1.fleet_pb2_grpc import FleetServiceServicer
-from server.roster import NAME, Assignment, Outcome, Outgoing, Worker, node_id_of
+from server.roster import NAME, Assignment, Outcome, Outgoing, Worker, joined_event, node_id_of
 
 _LOG = logging.getLogger(__name__)
 
@@ -290,13 +290,6 @@ class FleetService(FleetServiceServicer):
             if name in asked.arrays:
                 tensors.require_same(manifest, asked.arrays[name], f"worker {worker.name}")
         return _Incoming(result, BlobReceiver(result.content.blob, MAX_BLOB_BYTES))
-
-
-def joined_event(worker: Worker, *, rejoined: bool) -> monitor_pb2.WorkerJoined:
-    """The event that tells of a worker's arrival."""
-    return monitor_pb2.WorkerJoined(
-        name=worker.name, chip=worker.chip, cores=worker.cores, version=worker.version, rejoined=rejoined
-    )
 
 
 def _version_complaint(request: fleet_pb2.JoinRequest) -> str:

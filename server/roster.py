@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-from neurofed.v1 import fleet_pb2, records_pb2
+from neurofed.v1 import fleet_pb2, monitor_pb2, records_pb2
 from neurofed.v1.monitor_pb2 import WorkerEntry, WorkerState
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
@@ -106,3 +106,10 @@ class Worker:
             cpu_s=self.cpu_s,
             rss_bytes=self.rss_bytes,
         )
+
+
+def joined_event(worker: Worker, *, rejoined: bool) -> monitor_pb2.WorkerJoined:
+    """The event that tells of a worker's arrival."""
+    return monitor_pb2.WorkerJoined(
+        name=worker.name, chip=worker.chip, cores=worker.cores, version=worker.version, rejoined=rejoined
+    )

@@ -23,8 +23,9 @@ from neurofed.v1 import monitor_pb2
 from neurofed.v1.control_pb2 import RunSpec, RunState
 from neurofed.v1.monitor_pb2 import Snapshot
 from server.checkpoint import CheckpointStore
-from server.fleet import FleetService, joined_event
+from server.fleet import FleetService
 from server.grid import FleetGrid
+from server.roster import joined_event
 from server.server_app import Services, run_app
 from workloads import registry
 

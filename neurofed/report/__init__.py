@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import json
-import os
-import tempfile
 from pathlib import Path
 
+from neurofed.files import write_atomically
 from neurofed.report.data import report_data
 from neurofed.report.html import render_html
 from neurofed.v1.monitor_pb2 import Snapshot
@@ -20,7 +19,7 @@ def write_report(run_dir: Path, snapshot: Snapshot) -> Path:
     Each file is replaced as a whole: a reader sees the old one or the new one.
 
     Args:
-        run_dir: the run's folder; it has to exist.
+        run_dir: the run's folder.
         snapshot: the folded events.
 
     Returns:
@@ -28,22 +27,6 @@ def write_report(run_dir: Path, snapshot: Snapshot) -> Path:
     """
     report = report_data(snapshot)
     text = json.dumps(report, indent=1, ensure_ascii=False, allow_nan=False)
-    _replace(run_dir / "report.json", text + "\n")
-    _replace(run_dir / "report.html", render_html(report))
+    write_atomically(run_dir / "report.json", (text + "\n").encode(errors="replace"))
+    write_atomically(run_dir / "report.html", render_html(report).encode(errors="replace"))
     return run_dir / "report.html"
-
-
-def _replace(path: Path, text: str) -> None:
-    with tempfile.NamedTemporaryFile(
-        "w", encoding="utf-8", errors="replace", dir=path.parent, prefix=f".{path.name}.", delete=False
-    ) as file:
-        temporary = Path(file.name)
-        try:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-            temporary.chmod(0o644)
-            temporary.replace(path)
-        except BaseException:
-            temporary.unlink(missing_ok=True)
-            raise

@@ -308,7 +308,7 @@ class Event(_message.Message):
 
     @_builtins.property
     def result_received(self) -> Global___ResultReceived:
-        """result_received says that an update arrived and was accepted."""
+        """result_received says that an update arrived whole; the rule may still refuse it."""
 
     @_builtins.property
     def result_rejected(self) -> Global___ResultRejected:
@@ -653,7 +653,7 @@ Global___TaskProgress: _TypeAlias = TaskProgress  # noqa: Y015
 
 @_typing.final
 class ResultReceived(_message.Message):
-    """ResultReceived says that an update was accepted."""
+    """ResultReceived says that an update arrived whole; ResultRejected follows where the rule refuses it."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
