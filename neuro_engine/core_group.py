@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
 from neuro_engine.chip import Chip
 from neuro_engine.cost import Cost, cost
 from neuro_engine.network import SpikingNetwork
+from neuro_engine.precision import LossScaler
 from neuro_engine.trace import Engine, EngineCount, TensorClass, TensorCount, Trace
 
 
@@ -22,11 +24,13 @@ class Step:
         loss: mean loss of the batch, before the update.
         outputs: the network's outputs (B, ...), detached.
         trace: what the engines did, or None where the core group does not count.
+        applied: False where a gradient overflowed and the update was left out.
     """
 
     loss: float
     outputs: Tensor
     trace: Trace | None
+    applied: bool = True
 
 
 class CoreGroup:
@@ -36,10 +40,19 @@ class CoreGroup:
         network: the network to train.
         chip: the chip whose bill is written.
         tracing: False counts nothing. The numbers trained are the same bit for bit.
+
+    Attributes:
+        scaler: scales the loss where gradients are stored in binary16, else None.
     """
 
     def __init__(self, network: SpikingNetwork, chip: Chip, *, tracing: bool = True) -> None:
         self.network, self.chip, self.tracing = network, chip, tracing
+        self.reset()
+
+    def reset(self) -> None:
+        """Forget the loss scale that earlier steps arrived at, so that what follows depends on the network alone."""
+        half = any(layer.precision.storage == torch.float16 for _, layer in self.network.engine_layers())
+        self.scaler = LossScaler() if half else None
 
     def train_step(
         self,
@@ -64,12 +77,15 @@ class CoreGroup:
         with self.network.recording(trace):
             outputs = self.network(inputs)
             value = loss(outputs, targets)
-            value.backward()
-        optimizer.step()
+            (value if self.scaler is None else value * self.scaler.scale).backward()
+        applied = self.scaler is None or self.scaler.unscale(self.network.parameters())
+        if applied:
+            optimizer.step()
         if trace is not None:
             trace.steps, trace.samples = 1, inputs.shape[1]
-            self._count_update(trace, optimizer)
-        return Step(value.item(), outputs.detach(), trace)
+            if applied:
+                self._count_update(trace, optimizer)
+        return Step(value.item(), outputs.detach(), trace, applied)
 
     def bill(self, trace: Trace) -> Cost:
         """What `trace` costs on this chip, modelled."""

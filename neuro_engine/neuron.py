@@ -1,20 +1,24 @@
-"""Dynamics of the leaky integrate-and-fire neuron, forward and backward, as pure functions over time.
+"""Dynamics of the leaky integrate-and-fire family, forward and backward, as pure functions over time.
 
-For t = 1..T with v[0] = 0 and synaptic current I:
+For t = 1..T, with all state 0 before, and the synapse's current I:
 
-    h[t] = leak * v[t-1] + gain * I[t]          membrane before the reset
-    s[t] = 1 if h[t] >= threshold else 0        spike
+    i[t] = synapse_leak i[t-1] + I[t]                  synaptic trace; i = I where synapse_leak is 0
+    h[t] = leak v[t-1] + gain i[t]                     membrane before the reset
+    a[t] = adaptation_leak a[t-1] + s[t-1]             adaptation
+    s[t] = 1 if h[t] >= threshold + adaptation a[t] else 0
     v[t] = h (1 - s)        reset "hard"
-           h - threshold s  reset "soft"
+           h - reset_by s   reset "soft"
            h                reset "none"
 
-SpikingJelly's LIF with time constant tau is leak = 1 - 1/tau with gain = 1/tau (`decay_input`) or 1; snnTorch's Leaky
-is leak = beta, gain = 1; an integrate-and-fire neuron is leak = 1. With leak = 0 the neuron has no memory.
+With leak 1 the neuron is IF; with `synapse_leak` it is the current-based LIF; with `adaptation` it is ALIF (Bellec et
+al. 2020); with `learn_leak` it is PLIF (Fang et al. 2021). With leak 0 it has no memory.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from itertools import pairwise
 from typing import Literal
 
 import torch
@@ -27,14 +31,24 @@ Reset = Literal["hard", "soft", "none"]
 
 @dataclass(frozen=True, slots=True)
 class LIF:
-    """Parameters of a leaky integrate-and-fire neuron.
+    """Parameters of a neuron of the family.
 
     Attributes:
         leak: factor on the membrane from one time step to the next, 0..1.
         gain: factor on the synaptic current.
         threshold: membrane at which the neuron fires.
         reset: what a spike does to the membrane.
-        detach_reset: True where the gradient does not flow through the reset.
+        detach_reset: True where no gradient flows from a neuron's spike to its own later steps, neither through the
+            reset nor through the adaptation.
+        reset_by: what a soft reset subtracts; None subtracts the threshold, without its adaptation.
+        synapse_leak: factor on the synaptic trace from step to step, 0..1.
+        adaptation: by how much each spike raises the threshold.
+        adaptation_leak: factor on the adaptation from step to step, 0..1.
+        learn_leak: True where the leak is a parameter of the layer, which begins at `leak`.
+        decay_input: True where the current is scaled by 1 - leak as well, whatever the learned leak becomes.
+
+    Raises:
+        ValueError: if a leak is not in 0..1, a learned one not between them, or the reset is unknown.
     """
 
     leak: float = 0.5
@@ -42,57 +56,231 @@ class LIF:
     threshold: float = 1.0
     reset: Reset = "hard"
     detach_reset: bool = True
+    reset_by: float | None = None
+    synapse_leak: float = 0.0
+    adaptation: float = 0.0
+    adaptation_leak: float = 0.9
+    learn_leak: bool = False
+    decay_input: bool = False
 
     def __post_init__(self) -> None:
-        if not 0.0 <= self.leak <= 1.0:
-            raise ValueError(f"expected a leak of 0..1, got {self.leak!r}")
+        for name in ("leak", "synapse_leak", "adaptation_leak"):
+            if not 0.0 <= getattr(self, name) <= 1.0:
+                raise ValueError(f"expected {name} of 0..1, got {getattr(self, name)!r}")
         if self.reset not in ("hard", "soft", "none"):
             raise ValueError(f"expected a reset of 'hard', 'soft' or 'none', got {self.reset!r}")
+        if self.learn_leak and not 0.0 < self.leak < 1.0:
+            raise ValueError(f"expected a learned leak to begin between 0 and 1, got {self.leak!r}")
+        if self.decay_input and not self.learn_leak:
+            raise ValueError("expected decay_input with learn_leak only: for a fixed leak, set the gain to 1 - leak")
+
+    @property
+    def drop(self) -> float:
+        """What a soft reset subtracts."""
+        return self.threshold if self.reset_by is None else self.reset_by
 
 
-def integrate(current: Tensor, leak: float, gain: float) -> Tensor:
-    """Membrane of a neuron that never fires: h[t] = leak h[t-1] + gain I[t].
+def leaky(beta: float, threshold: float = 1.0, reset_mechanism: str = "subtract") -> LIF:
+    """The neuron that snnTorch 1.0 calls Leaky; its spikes are those of snnTorch, but for ties.
+
+    snnTorch resets one step late: the membrane it returns is h. It subtracts the threshold after the leak,
+    h[t] = beta h[t-1] - threshold s[t-1] + I[t], which here is a soft reset by threshold / beta before the leak; its
+    `reset_delay=False` is not modelled. It fires above the threshold, here also at it. Its reset is always detached.
 
     Args:
-        current: synaptic current (T, ...).
-        leak: factor on the membrane from step to step.
-        gain: factor on the current.
+        beta: factor on the membrane from step to step.
+        threshold: membrane at which the neuron fires.
+        reset_mechanism: "subtract", "zero" or "none".
+
+    Raises:
+        ValueError: if the reset mechanism is none of these, or subtracts from a membrane without memory.
+    """
+    resets: dict[str, Reset] = {"subtract": "soft", "zero": "hard", "none": "none"}
+    if reset_mechanism not in resets:
+        raise ValueError(f"expected a reset mechanism of {sorted(resets)}, got {reset_mechanism!r}")
+    reset = resets[reset_mechanism]
+    if reset == "soft" and beta == 0.0:
+        raise ValueError("expected a beta above 0 where the reset subtracts, got 0: such a reset is forgotten here")
+    return LIF(beta, 1.0, threshold, reset, reset_by=threshold / beta if reset == "soft" else None)
+
+
+def synaptic(alpha: float, beta: float, threshold: float = 1.0, reset_mechanism: str = "subtract") -> LIF:
+    """The current-based neuron that snnTorch 1.0 calls Synaptic; `leaky` has the other arguments and the differences.
+
+    One more: after a spike snnTorch's "zero" also withholds the next step's current from the membrane; here that
+    current arrives.
+
+    Args:
+        alpha: factor on the synaptic trace from step to step.
+        beta: see `leaky`.
+        threshold: see `leaky`.
+        reset_mechanism: see `leaky`.
+    """
+    return replace(leaky(beta, threshold, reset_mechanism), synapse_leak=alpha)
+
+
+def lif_node(
+    tau: float = 2.0,
+    decay_input: bool = True,
+    v_threshold: float = 1.0,
+    v_reset: float | None = 0.0,
+    detach_reset: bool = False,
+) -> LIF:
+    """The neuron that SpikingJelly calls LIFNode: leak 1 - 1/tau.
+
+    Args:
+        tau: time constant of the membrane in steps, above 1.
+        decay_input: True to scale the current by 1 / tau.
+        v_threshold: membrane at which the neuron fires.
+        v_reset: 0.0 resets to 0; None subtracts the threshold.
+        detach_reset: True where the gradient does not flow through the reset.
+
+    Raises:
+        ValueError: if tau is not above 1, or the neuron would reset to another potential than 0.
+    """
+    if tau <= 1.0:
+        raise ValueError(f"expected a time constant above 1 step, got {tau!r}")
+    gain = 1.0 / tau if decay_input else 1.0
+    return LIF(1.0 - 1.0 / tau, gain, v_threshold, _node_reset(v_reset), detach_reset)
+
+
+def parametric_lif_node(
+    init_tau: float = 2.0,
+    decay_input: bool = True,
+    v_threshold: float = 1.0,
+    v_reset: float | None = 0.0,
+    detach_reset: bool = False,
+) -> LIF:
+    """The neuron that SpikingJelly calls ParametricLIFNode: `lif_node` with 1/tau learned (Fang et al. 2021)."""
+    base = lif_node(init_tau, False, v_threshold, v_reset, detach_reset)
+    return replace(base, learn_leak=True, decay_input=decay_input)
+
+
+def if_node(v_threshold: float = 1.0, v_reset: float | None = 0.0, detach_reset: bool = False) -> LIF:
+    """The neuron that SpikingJelly calls IFNode; arguments as of `lif_node`."""
+    return LIF(1.0, 1.0, v_threshold, _node_reset(v_reset), detach_reset)
+
+
+def _node_reset(v_reset: float | None) -> Reset:
+    if v_reset not in (None, 0.0):
+        raise ValueError(f"expected a reset to 0.0, or None to subtract the threshold, got {v_reset!r}")
+    return "soft" if v_reset is None else "hard"
+
+
+def alif(
+    leak: float = 0.5,
+    adaptation: float = 0.2,
+    adaptation_leak: float = 0.9,
+    threshold: float = 1.0,
+    detach_reset: bool = False,
+) -> LIF:
+    """A neuron with an adaptive threshold as that of Bellec et al. 2020, and a soft reset.
+
+    `adaptation` is their beta, `adaptation_leak` their rho. Bellec et al. 2018 scale the spikes by 1 - rho: their beta
+    is adaptation / (1 - adaptation_leak). The reset subtracts the threshold without its adaptation, before the leak; in
+    2020 it does so after the leak, in 2018 it subtracts the adapted threshold.
+    """
+    return LIF(leak, 1.0, threshold, "soft", detach_reset, adaptation=adaptation, adaptation_leak=adaptation_leak)
+
+
+def _compute_type(storage: torch.dtype) -> torch.dtype:
+    """At least float32: what is stored in fewer bits is computed in more."""
+    return torch.promote_types(storage, torch.float32)
+
+
+def _factors(neuron: LIF, leak: Tensor | None, dtype: torch.dtype) -> tuple[float | Tensor, float | Tensor]:
+    """The factors on membrane and current."""
+    factor = neuron.leak if leak is None else leak.detach().to(dtype)
+    return factor, neuron.gain * (1 - factor) if neuron.decay_input else neuron.gain
+
+
+def _add(x: Tensor, y: Tensor, factor: float | Tensor) -> Tensor:
+    """Add `factor` times `y`, in place."""
+    return x.addcmul_(y, factor) if isinstance(factor, Tensor) else x.add_(y, alpha=factor)
+
+
+def _leaky_sum(x: Tensor, leak: float | Tensor, *, backward: bool = False) -> Tensor:
+    """In place, x[t] += leak x[t-1] for t = 2..T; `backward`, which transposes it, x[t] += leak x[t+1]."""
+    steps = x.unbind()
+    for before, step in pairwise(steps[::-1] if backward else steps):
+        _add(step, before, leak)
+    return x
+
+
+def integrate(current: Tensor, neuron: LIF, leak: Tensor | None = None) -> Tensor:
+    """Membrane of a neuron that never fires: h[t] = leak h[t-1] + gain i[t].
+
+    Args:
+        current: synaptic current (T, B, ...).
+        neuron: its parameters; threshold, reset and adaptation play no part.
+        leak: a learned leak in place of the neuron's: one number, or a shape that broadcasts to one time step.
 
     Returns:
-        The membrane (T, ...).
+        The membrane (T, B, ...), float32 or float64.
     """
-    membrane = gain * current
-    for t in range(1, len(membrane)):
-        membrane[t].add_(membrane[t - 1], alpha=leak)
-    return membrane
+    dtype = _compute_type(current.dtype)
+    factor, gain = _factors(neuron, leak, dtype)
+    membrane = current.to(dtype) * gain
+    if neuron.synapse_leak:
+        _leaky_sum(membrane, neuron.synapse_leak)
+    return _leaky_sum(membrane, factor)
 
 
-def integrate_backward(grad_membrane: Tensor, leak: float, gain: float) -> Tensor:
-    """Gradient of the current of `integrate`, given that of the membrane; shapes (T, ...)."""
-    grad = grad_membrane.clone(memory_format=torch.contiguous_format)
-    for t in reversed(range(len(grad) - 1)):
-        grad[t].add_(grad[t + 1], alpha=leak)
-    return grad.mul_(gain)
+def integrate_backward(
+    grad_membrane: Tensor, membrane: Tensor, neuron: LIF, leak: Tensor | None = None
+) -> tuple[Tensor, Tensor | None]:
+    """Back-propagate through `integrate`.
+
+    Args:
+        grad_membrane: dL/dh (T, B, ...).
+        membrane: h as `integrate` returned it.
+        neuron: the neuron's parameters.
+        leak: the learned leak that was used, or None.
+
+    Returns:
+        dL/dI (T, B, ...) in float32 or float64, and dL/d leak where it is learned.
+    """
+    dtype = _compute_type(membrane.dtype)
+    factor, gain = _factors(neuron, leak, dtype)
+    grad_h = torch.empty_like(membrane, dtype=dtype).copy_(grad_membrane)
+    _leaky_sum(grad_h, factor, backward=True)
+    grad_leak = None if leak is None else _leak_gradient(grad_h, membrane, membrane, neuron, leak)
+    return _current_gradient(grad_h, gain, neuron), grad_leak
 
 
-def fire(current: Tensor, neuron: LIF) -> tuple[Tensor, Tensor]:
+def fire(
+    current: Tensor, neuron: LIF, leak: Tensor | None = None, storage: torch.dtype | None = None
+) -> tuple[Tensor, Tensor]:
     """Run the neuron over time.
 
     Args:
-        current: synaptic current (T, ...).
+        current: synaptic current (T, B, ...).
         neuron: its parameters.
+        leak: a learned leak in place of the neuron's: one number, or a shape that broadcasts to one time step.
+        storage: type of spikes and membrane; None takes that of the current. The membrane is rounded to it at each
+            step, before the neuron compares it with the threshold.
 
     Returns:
-        Spikes (T, ...) as 0.0 or 1.0, and the membrane before the reset h (T, ...), which BP needs.
+        Spikes (T, B, ...) as 0.0 or 1.0, and the membrane before the reset h (T, B, ...), all that BP needs.
     """
-    membrane = torch.empty_like(current)
-    spikes = torch.empty_like(current)
+    storage = storage or current.dtype
+    dtype = _compute_type(storage)
+    factor, gain = _factors(neuron, leak, dtype)
+    spikes, membrane = (torch.empty_like(current, dtype=storage) for _ in range(2))
+    i: Tensor | None = None
+    a: float | Tensor = 0.0
     for t in range(len(current)):
-        h, s = membrane[t], spikes[t]
-        torch.mul(current[t], neuron.gain, out=h)
+        x = current[t].to(dtype)
+        i = x if i is None or not neuron.synapse_leak else torch.add(x, i, alpha=neuron.synapse_leak)
+        h = membrane[t] if storage == dtype else torch.empty_like(x)
+        torch.mul(i, gain, out=h)
         if t:
-            h.add_(_reset(membrane[t - 1], spikes[t - 1], neuron), alpha=neuron.leak)
-        torch.ge(h, neuron.threshold, out=s)
+            s = spikes[t - 1].to(dtype)
+            _add(h, _reset(membrane[t - 1].to(dtype), s, neuron), factor)
+            a = _adapt(a, s, neuron)
+        if storage != dtype:
+            h.copy_(membrane[t].copy_(h))
+        torch.ge(h, neuron.threshold + neuron.adaptation * a, out=spikes[t])
     return spikes, membrane
 
 
@@ -101,50 +289,109 @@ def _reset(h: Tensor, s: Tensor, neuron: LIF) -> Tensor:
     if neuron.reset == "hard":
         return h * (1 - s)
     if neuron.reset == "soft":
-        return torch.sub(h, s, alpha=neuron.threshold)
+        return torch.sub(h, s, alpha=neuron.drop)
     return h
 
 
-def fire_backward(grad_spikes: Tensor, membrane: Tensor, neuron: LIF, surrogate: Surrogate) -> Tensor:
-    """Back-propagate through `fire`, for t = T..1 with dv[T] = 0.
+def _adapt(a: float | Tensor, s: Tensor, neuron: LIF) -> float | Tensor:
+    """Adaptation of the next step."""
+    return neuron.adaptation_leak * a + s if neuron.adaptation else a
 
-    With eps = dL/ds, phi the surrogate at h - threshold:
 
-        dh = eps phi + dv (1 - s) [- dv h phi]          reset "hard"
-        dh = eps phi + dv [- dv threshold phi]          reset "soft"
-        dh = eps phi + dv                               reset "none"
-        dI = gain dh;  dv <- leak dh
+def _thresholds(membrane: Tensor, neuron: LIF) -> list[float | Tensor]:
+    """The threshold at each step, as `fire` had it."""
+    if not neuron.adaptation:
+        return [neuron.threshold] * len(membrane)
+    a: float | Tensor = 0.0
+    thresholds: list[float | Tensor] = []
+    for h in membrane:
+        thresholds.append(neuron.threshold + neuron.adaptation * a)
+        a = _adapt(a, _spikes(h, thresholds[-1]), neuron)
+    return thresholds
+
+
+def _spikes(h: Tensor, threshold: float | Tensor) -> Tensor:
+    """The spikes of a membrane as stored, which is compared in the type of `fire`."""
+    h = h.to(_compute_type(h.dtype))
+    return (h >= threshold).to(h.dtype)
+
+
+def fire_backward(
+    grad_spikes: Tensor, membrane: Tensor, neuron: LIF, surrogate: Surrogate, leak: Tensor | None = None
+) -> tuple[Tensor, Tensor | None]:
+    """Back-propagate through `fire`, for t = T..1 with dv[T] = da[T+1] = di[T+1] = 0.
+
+    The derivatives of the equations above, phi being the surrogate at h minus the threshold of the step:
+
+        ds = dL/ds [+ da[t+1] - dv h]                reset "hard"
+             dL/ds [+ da[t+1] - dv reset_by]         reset "soft"
+             dL/ds [+ da[t+1]]                       reset "none"
+        dh = ds phi + dv (1 - s)                     reset "hard"; else ds phi + dv
+        da = adaptation_leak da[t+1] - adaptation ds phi
+        dI = di = gain dh + synapse_leak di[t+1]
+        dv <- leak dh;  dleak = sum over t of dh[t+1] v[t]
 
     The terms in brackets are there unless `detach_reset`. A neuron with phi = 0 still passes dv on, so phi alone does
     not tell what may be skipped.
 
     Args:
-        grad_spikes: dL/ds (T, ...).
-        membrane: h as `fire` returned it (T, ...).
+        grad_spikes: dL/ds (T, B, ...).
+        membrane: h as `fire` returned it (T, B, ...).
         neuron: the neuron's parameters.
         surrogate: the derivative to use for the spike.
+        leak: the learned leak that was used, or None.
 
     Returns:
-        dL/dI (T, ...).
+        dL/dI (T, B, ...) in float32 or float64, and dL/d leak where it is learned.
     """
-    grad_current = torch.empty_like(membrane)
+    dtype = _compute_type(membrane.dtype)
+    factor, gain = _factors(neuron, leak, dtype)
+    thresholds = _thresholds(membrane, neuron)
+    grad_membrane = torch.empty_like(membrane, dtype=dtype)
     grad_v: Tensor | None = None
+    grad_a: Tensor | None = None
     for t in reversed(range(len(membrane))):
-        h = membrane[t]
-        phi = surrogate.derivative(h - neuron.threshold)
-        grad_h = torch.mul(grad_spikes[t], phi, out=grad_current[t])
+        h = membrane[t].to(dtype)
+        grad_s = _spike_gradient(grad_spikes[t].to(dtype), grad_v, grad_a, h, neuron)
+        grad_h = torch.mul(grad_s, surrogate.derivative(h - thresholds[t]), out=grad_membrane[t])
+        if neuron.adaptation and not neuron.detach_reset:
+            grad_a = grad_h * -neuron.adaptation + (0.0 if grad_a is None else neuron.adaptation_leak * grad_a)
         if grad_v is not None:
-            grad_h.add_(_reset_backward(grad_v, h, phi, neuron))
-        grad_v = neuron.leak * grad_h
-    return grad_current.mul_(neuron.gain)
+            grad_h.add_(grad_v * (h < thresholds[t]) if neuron.reset == "hard" else grad_v)
+        grad_v = grad_h * factor
+    grad_leak = None
+    if leak is not None:
+        pairs = zip(membrane, thresholds, strict=True)
+        states = (_reset(h.to(dtype), _spikes(h, threshold), neuron) for h, threshold in pairs)
+        grad_leak = _leak_gradient(grad_membrane, membrane, states, neuron, leak)
+    return _current_gradient(grad_membrane, gain, neuron), grad_leak
 
 
-def _reset_backward(grad_v: Tensor, h: Tensor, phi: Tensor, neuron: LIF) -> Tensor:
-    """Gradient of h through v, given that of v."""
-    through = grad_v
-    if neuron.reset == "hard":
-        through = grad_v * (h < neuron.threshold)
-    if neuron.detach_reset or neuron.reset == "none":
-        return through
-    jump = h if neuron.reset == "hard" else neuron.threshold
-    return through - grad_v * jump * phi
+def _spike_gradient(grad_s: Tensor, grad_v: Tensor | None, grad_a: Tensor | None, h: Tensor, neuron: LIF) -> Tensor:
+    """dL/ds, with what flows through reset and adaptation."""
+    if grad_a is not None:
+        grad_s = grad_s + grad_a
+    if grad_v is None or neuron.detach_reset or neuron.reset == "none":
+        return grad_s
+    return grad_s - grad_v * (h if neuron.reset == "hard" else neuron.drop)
+
+
+def _leak_gradient(grad_h: Tensor, membrane: Tensor, states: Iterable[Tensor], neuron: LIF, leak: Tensor) -> Tensor:
+    """dL/d leak, given dL/dh, h, and the membrane after the reset v at each step.
+
+    Where the gain is 1 - leak, dh[t]/dleak = v[t-1] - gain i[t] = (v[t-1] - h[t]) / (1 - leak).
+    """
+    total = torch.zeros_like(leak, dtype=grad_h.dtype)
+    for later, v in zip(grad_h[1:], states, strict=False):
+        total += (later * v).sum_to_size(leak.shape)
+    if neuron.decay_input:
+        for grad, h in zip(grad_h, membrane, strict=True):
+            total -= (grad * h).sum_to_size(leak.shape)
+        total /= (1 - leak.detach()).clamp_min(torch.finfo(leak.dtype).eps)  # at leak 1, h tells nothing of i
+    return total.to(leak.dtype)
+
+
+def _current_gradient(grad_h: Tensor, gain: float | Tensor, neuron: LIF) -> Tensor:
+    """dL/dI in the place of dL/dh."""
+    grad_h.mul_(gain)
+    return _leaky_sum(grad_h, neuron.synapse_leak, backward=True) if neuron.synapse_leak else grad_h

@@ -1,7 +1,7 @@
 """Surrogate derivatives of the spike: what BP uses in place of the derivative of a step.
 
-With x = h - threshold, each is a bump around 0 of unit area. Rectangle and triangle are exactly zero outside their
-width, which is what lets BP and WG skip work; sigmoid and atan never are.
+With x = h - threshold, each is a bump around 0, of unit area but for the fast sigmoid. Rectangle and triangle are
+exactly zero outside their width, which is what lets BP and WG skip work; the others never are.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ def _triangle(x: Tensor, scale: float) -> Tensor:
 
 
 def _sigmoid(x: Tensor, scale: float) -> Tensor:
-    s = torch.sigmoid(scale * x)
+    s = torch.sigmoid(x.abs().mul_(-scale))  # on the other side 1 - s cancels to 0
     return scale * s * (1 - s)
 
 
@@ -31,11 +31,16 @@ def _atan(x: Tensor, scale: float) -> Tensor:
     return (x * (math.pi / 2 * scale)).square_().add_(1.0).reciprocal_().mul_(scale / 2)
 
 
+def _fast_sigmoid(x: Tensor, scale: float) -> Tensor:
+    return x.abs().mul_(scale).add_(1.0).square_().reciprocal_()
+
+
 _DERIVATIVES: dict[str, Callable[[Tensor, float], Tensor]] = {
     "rectangle": _rectangle,
     "triangle": _triangle,
     "sigmoid": _sigmoid,
     "atan": _atan,
+    "fast_sigmoid": _fast_sigmoid,
 }
 
 
@@ -44,7 +49,7 @@ class Surrogate:
     """A family of surrogate derivatives and its one parameter.
 
     Attributes:
-        name: `rectangle`, `triangle`, `sigmoid` or `atan`.
+        name: `rectangle`, `triangle`, `sigmoid`, `atan` or `fast_sigmoid`.
         scale: the family's parameter; see the functions of those names.
     """
 
@@ -58,8 +63,9 @@ class Surrogate:
             raise ValueError(f"expected a positive scale for {self.name}, got {self.scale!r}")
 
     def derivative(self, x: Tensor) -> Tensor:
-        """The surrogate derivative at x = h - threshold; same shape and type as `x`."""
-        return _DERIVATIVES[self.name](x, self.scale)
+        """The surrogate derivative at x = h - threshold; same shape and type as `x`, computed in at least float32."""
+        wide = x.to(torch.promote_types(x.dtype, torch.float32))
+        return _DERIVATIVES[self.name](wide, self.scale).to(x.dtype)
 
 
 def rectangle(height: float = 1.0) -> Surrogate:
@@ -80,3 +86,11 @@ def sigmoid(slope: float = 4.0) -> Surrogate:
 def atan(slope: float = 2.0) -> Surrogate:
     """(slope/2) / (1 + (pi/2 slope x)^2), SpikingJelly's default family (Fang et al. 2021)."""
     return Surrogate("atan", slope)
+
+
+def fast_sigmoid(slope: float = 25.0) -> Surrogate:
+    """1 / (1 + slope |x|)^2, snnTorch's family (Zenke and Ganguli 2018): as there its height is 1, its area 2 / slope.
+
+    snnTorch's default surrogate is another: `atan()` of the same slope 2.
+    """
+    return Surrogate("fast_sigmoid", slope)

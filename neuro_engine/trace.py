@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
+from itertools import zip_longest
 
 
 class Engine(StrEnum):
@@ -77,6 +78,10 @@ def _merge(
     return {k: a.get(k, TensorCount()) + b.get(k, TensorCount()) for k in {**a, **b}}
 
 
+def _add(a: tuple[int, ...], b: tuple[int, ...]) -> tuple[int, ...]:
+    return tuple(x + y for x, y in zip_longest(a, b, fillvalue=0))
+
+
 @dataclass(frozen=True, slots=True)
 class EngineCount:
     """What one engine did for one layer.
@@ -89,6 +94,8 @@ class EngineCount:
         neuron_updates: neuron-steps whose membrane (FP) or membrane gradient (BP) was computed; in UPDATE, weights.
         reads: tensors read, by class.
         writes: tensors written, by class.
+        step_ops: the executed operations by time step; empty where there are no time steps.
+        step_events: the non-zeros produced by time step: FP's spikes, BP's gradients.
     """
 
     dense_ops: int = 0
@@ -97,6 +104,8 @@ class EngineCount:
     neuron_updates: int = 0
     reads: Mapping[TensorClass, TensorCount] = field(default_factory=dict)
     writes: Mapping[TensorClass, TensorCount] = field(default_factory=dict)
+    step_ops: tuple[int, ...] = ()
+    step_events: tuple[int, ...] = ()
 
     def __add__(self, other: EngineCount) -> EngineCount:
         return EngineCount(
@@ -106,6 +115,8 @@ class EngineCount:
             self.neuron_updates + other.neuron_updates,
             _merge(self.reads, other.reads),
             _merge(self.writes, other.writes),
+            _add(self.step_ops, other.step_ops),
+            _add(self.step_events, other.step_events),
         )
 
 

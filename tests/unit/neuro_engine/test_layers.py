@@ -1,26 +1,22 @@
 import pytest
 import torch
+import torch.nn.functional as F
 
-from neuro_engine.calibration import calibrate
-from neuro_engine.layers import Flatten, MaxPool2d, Readout, SpikingConv2d, SpikingLinear, standardise
+from neuro_engine.layers import (
+    AvgPool2d,
+    Dropout,
+    Flatten,
+    GlobalAvgPool2d,
+    MaxPool2d,
+    Readout,
+    SpikingConv2d,
+    SpikingConvTranspose2d,
+    SpikingLinear,
+    SpikingRecurrent,
+)
 from neuro_engine.network import SpikingNetwork
-from neuro_engine.neuron import LIF
+from neuro_engine.neuron import LIF, fire
 from neuro_engine.surrogate import Surrogate, atan, rectangle, sigmoid, triangle
-
-
-@pytest.mark.parametrize("shape", [(4, 50), (3, 4, 3, 3)])
-def test_standardised_weights_have_mean_zero_and_the_gain_as_norm(shape):
-    torch.manual_seed(0)
-    weight = torch.randn(shape, dtype=torch.float64) * 3 + 2
-    gain = torch.linspace(0.5, 4, shape[0], dtype=torch.float64)
-    rows = standardise(weight, gain).flatten(1)
-    torch.testing.assert_close(rows.mean(1), torch.zeros_like(gain), atol=1e-12, rtol=0)
-    torch.testing.assert_close(rows.norm(dim=1), gain, rtol=1e-5, atol=0)
-
-
-def test_the_scale_of_standardised_weights_drops_out():
-    weight, gain = torch.randn(4, 30, generator=torch.Generator().manual_seed(1)).double(), torch.ones(4).double()
-    torch.testing.assert_close(standardise(weight, gain), standardise(weight * 7 - 3, gain), rtol=1e-5, atol=1e-6)
 
 
 def _deep():
@@ -35,40 +31,6 @@ def _deep():
             "out": Readout(40, 3),
         }
     )
-
-
-def _rates(network, x):
-    rates = {}
-    for name, layer in network.layers.items():
-        x = layer(x)
-        if name in ("a", "b", "c"):
-            rates[name] = x.mean().item()
-    return rates
-
-
-@pytest.mark.parametrize("target", [0.1, 0.2])
-def test_calibration_wakes_a_silent_network(target):
-    network = _deep()
-    batch = torch.rand(4, 8, 1, 12, 12, generator=torch.Generator().manual_seed(3)) * 0.3
-    assert set(_rates(network, batch).values()) == {0.0}
-    weights = {n: p.clone() for n, p in network.named_parameters() if not n.endswith("gain")}
-    reached = calibrate(network, batch, target)
-    assert list(reached) == ["a", "b", "c"]
-    for name, rate in _rates(network, batch).items():
-        assert rate == pytest.approx(target, rel=0.1), name
-        assert rate == reached[name]
-    assert all(torch.equal(dict(network.named_parameters())[n], w) for n, w in weights.items())
-
-
-def test_a_layer_without_input_stays_silent():
-    network = SpikingNetwork({"a": SpikingLinear(4, 3, analog_input=True)})
-    assert calibrate(network, torch.zeros(2, 2, 4)) == {"a": 0.0}
-
-
-@pytest.mark.parametrize("target", [0.0, 1.0, -1.0, float("nan")])
-def test_calibration_refuses_impossible_rates(target):
-    with pytest.raises(ValueError, match="target rate"):
-        calibrate(_deep(), torch.zeros(1, 1, 1, 12, 12), target)
 
 
 def test_state_dict_keys():
@@ -142,6 +104,135 @@ def test_a_spike_comes_at_the_threshold_itself():
     with torch.no_grad():
         layer.bias.fill_(1.0)
         assert layer(torch.zeros(1, 1, 1)).item() == 1.0
+
+
+def _conv(neuron=None, **settings):
+    torch.manual_seed(7)
+    layer = SpikingConv2d(4, 6, 3, norm="none", neuron=neuron or LIF(), analog_input=True, **settings)
+    return layer, lambda x: F.conv2d(
+        x, layer.weight, layer.bias, settings.get("stride", 1), settings.get("padding", 0), groups=settings["groups"]
+    )
+
+
+def _transposed(neuron=None, **settings):
+    torch.manual_seed(8)
+    layer = SpikingConvTranspose2d(4, 6, 3, norm="none", neuron=neuron or LIF(), analog_input=True, **settings)
+    return layer, lambda x: F.conv_transpose2d(
+        x, layer.weight, layer.bias, settings["stride"], settings["padding"], settings["output_padding"],
+        settings["groups"],
+    )  # fmt: skip
+
+
+GEOMETRIES = [
+    lambda: _conv(groups=1, stride=2, padding=1),
+    lambda: _conv(groups=2, padding=1),
+    lambda: _transposed(groups=1, stride=2, padding=1, output_padding=1),
+    lambda: _transposed(groups=2, stride=1, padding=0, output_padding=0),
+]
+
+
+@pytest.mark.parametrize("make", GEOMETRIES)
+def test_layers_are_a_torch_convolution_and_then_neurons(make):
+    layer, convolution = make()
+    layer = layer.double()
+    with torch.no_grad():
+        layer.weight.mul_(3)
+    x = torch.rand(4, 3, 4, 5, 6, generator=torch.Generator().manual_seed(9), dtype=torch.float64) * 2
+    current = torch.stack([convolution(frame) for frame in x])
+    wanted, _ = fire(current.detach(), layer.neuron)
+    spikes = layer(x)
+    assert torch.equal(spikes, wanted)
+    assert 0 < spikes.mean() < 1
+
+
+def test_a_depthwise_convolution_keeps_channels_apart():
+    layer = SpikingConv2d(3, 3, 3, padding=1, groups=3, analog_input=True)
+    x = torch.zeros(2, 1, 3, 4, 4)
+    x[:, :, 1] = 100 * torch.rand(2, 1, 4, 4, generator=torch.Generator().manual_seed(10))
+    spikes = layer(x)
+    assert spikes[:, :, 1].any()
+    assert not spikes[:, :, [0, 2]].any()
+
+
+@pytest.mark.parametrize("groups", [0, 2, 5])
+def test_groups_must_divide_the_channels(groups):
+    for layer in (SpikingConv2d, SpikingConvTranspose2d):
+        with pytest.raises(ValueError, match=f"groups that divide 4 and 3 channels, got {groups}"):
+            layer(4, 3, 3, groups=groups)
+
+
+def test_output_padding_is_below_the_stride():
+    with pytest.raises(ValueError, match="below the stride 2, got 2"):
+        SpikingConvTranspose2d(1, 1, 3, 2, 0, 2)
+
+
+def test_a_learned_leak_begins_at_the_neurons_and_learns():
+    neuron = LIF(leak=0.8, learn_leak=True)
+    layer = SpikingLinear(12, 20, neuron=neuron, analog_input=True)
+    fixed = SpikingLinear(12, 20, neuron=LIF(leak=0.8), analog_input=True)
+    assert list(layer.state_dict()) == ["weight", "gain", "bias", "leak_logit"]
+    fixed.load_state_dict({k: v for k, v in layer.state_dict().items() if k != "leak_logit"})
+    assert layer.leak.item() == pytest.approx(0.8)
+    assert fixed.leak is None
+    x = torch.rand(6, 3, 12, generator=torch.Generator().manual_seed(11)) * 3
+    assert torch.equal(layer(x), fixed(x))
+    layer(x).sum().backward()
+    assert layer.leak_logit.grad.abs() > 0
+
+
+def test_average_pools_by_hand():
+    x = torch.tensor([[1.0, 0.0, 1.0], [1.0, 1.0, 0.0], [1.0, 1.0, 1.0]]).expand(2, 3, 4, 3, 3)
+    assert torch.equal(AvgPool2d(2)(x), torch.full((2, 3, 4, 1, 1), 0.75))
+    assert torch.allclose(GlobalAvgPool2d()(x), torch.full((2, 3, 4), 7 / 9))
+    assert AvgPool2d(2)(x.half()).dtype == GlobalAvgPool2d()(x.half()).dtype == torch.float32
+
+
+@pytest.mark.parametrize("scaled", [True, False])
+def test_dropout_silences_the_same_features_at_all_steps(scaled):
+    torch.manual_seed(12)
+    dropout, x = Dropout(0.25, scaled=scaled), torch.ones(5, 40, 10, 3, 3)
+    out = dropout(x)
+    assert torch.equal(out, out[:1].expand_as(out))
+    assert out.unique().tolist() == pytest.approx([0.0, 1 / 0.75 if scaled else 1.0])
+    assert (out == 0).float().mean().item() == pytest.approx(0.25, abs=0.03)
+    assert not torch.equal(out[:, 0], out[:, 1])
+    assert torch.equal(dropout.eval()(x), x)
+    assert torch.equal(Dropout(0.0)(x), x)
+
+
+@pytest.mark.parametrize("p", [-0.1, 1.0, float("nan")])
+def test_dropout_refuses_what_is_no_probability(p):
+    with pytest.raises(ValueError, match="probability of at least 0 and below 1"):
+        Dropout(p)
+
+
+def _refusals():
+    conv, linear = SpikingConv2d(2, 3, 3), SpikingLinear(4, 3)
+    maps = r"\(T, B, 2, H, W\) with T and B at least 1, got "
+    yield conv, (4, 1, 2, 5), maps + r"\(4, 1, 2, 5\)"
+    yield conv, (0, 1, 2, 5, 5), maps + r"\(0, 1, 2, 5, 5\)"
+    yield conv, (4, 0, 2, 5, 5), maps + r"\(4, 0, 2, 5, 5\)"
+    yield conv, (4, 1, 3, 5, 5), maps + r"\(4, 1, 3, 5, 5\)"
+    yield conv, (4, 1, 2, 5, 2), r"at least as large as the kernel \(3, 3\), got \(4, 1, 2, 5, 2\)"
+    yield SpikingConv2d(2, 3, 3, norm="batch"), (4, 1, 3, 5, 5), maps + r"\(4, 1, 3, 5, 5\)"
+    yield SpikingConvTranspose2d(2, 3, 3), (4, 1, 3, 5, 5), maps + r"\(4, 1, 3, 5, 5\)"
+    yield SpikingConvTranspose2d(2, 3, 1, 1, 1), (4, 1, 2, 2, 2), r"kernel \(1, 1\), got \(4, 1, 2, 2, 2\)"
+    for layer in (linear, Readout(4, 3), SpikingRecurrent(4, 3)):
+        name = type(layer).__name__
+        for shape in ((2, 4), (0, 1, 4), (2, 1, 5), (2, 1, 4, 1)):
+            got = str(shape).replace("(", r"\(").replace(")", r"\)")
+            yield layer, shape, rf"{name}: expected an input \(T, B, 4\) with T and B at least 1, got {got}"
+    for pool in (MaxPool2d(2), AvgPool2d(2)):
+        name = type(pool).__name__
+        yield pool, (2, 1, 4, 4), rf"{name}: expected an input \(T, B, C, H, W\)"
+        yield pool, (2, 1, 3, 4, 1), rf"{name}: expected maps of at least 2 x 2, got \(2, 1, 3, 4, 1\)"
+    yield GlobalAvgPool2d(), (2, 1, 4), r"\(T, B, C, H, W\)"
+
+
+@pytest.mark.parametrize(("layer", "shape", "message"), list(_refusals()))
+def test_wrong_inputs_are_refused(layer, shape, message):
+    with pytest.raises(ValueError, match=message):
+        layer(torch.zeros(shape))
 
 
 @pytest.mark.parametrize("leak", [-0.1, 1.1, float("nan")])

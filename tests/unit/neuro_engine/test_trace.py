@@ -7,14 +7,13 @@ import torch
 
 from neuro_engine.chip import Chip
 from neuro_engine.core_group import CoreGroup
-from neuro_engine.engines.backward import backward
-from neuro_engine.engines.forward import LayerSpec, forward
-from neuro_engine.engines.weight_gradient import weight_gradient
+from neuro_engine.engines.forward import LayerSpec
+from neuro_engine.engines.function import run_layer
 from neuro_engine.layers import Flatten, MaxPool2d, Readout, SpikingConv2d, SpikingLinear
 from neuro_engine.network import SpikingNetwork
 from neuro_engine.neuron import LIF, fire, fire_backward
 from neuro_engine.surrogate import triangle
-from neuro_engine.synapse import ConvSynapse, LinearSynapse, nonzero_mask
+from neuro_engine.synapse import ConvSynapse
 from neuro_engine.trace import Engine, EngineCount, TensorClass, TensorCount, Trace
 
 CHIP = Chip.load("core20_28nm")
@@ -42,51 +41,22 @@ def _conv_operations(x, grad, weight_shape, stride, padding):
     return dense, forwards, backwards, weights
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 @pytest.mark.parametrize(("stride", "padding"), GEOMETRIES)
-@pytest.mark.parametrize("rows", [5, 6])
-def test_convolution_operations_are_those_of_a_loop(stride, padding, rows):
-    synapse, weight_shape = ConvSynapse(stride, padding), torch.Size((3, 2, 3, 3))
-    x = _sparse((2, 2, rows, 5), 0.4, 1)
-    grad = _sparse(synapse.current(x, torch.zeros(weight_shape), None).shape, 0.4, 2)
-    x_mask, grad_mask = nonzero_mask(x), nonzero_mask(grad)
-    counted = (
-        synapse.dense_ops(grad.shape, weight_shape),
-        synapse.forward_ops(x_mask, grad.shape, weight_shape),
-        synapse.backward_ops(grad_mask, x.shape, weight_shape),
-        synapse.weight_ops(grad_mask, x_mask, weight_shape),
-    )
-    assert counted == _conv_operations(x, grad, weight_shape, stride, padding)
-
-
-def test_linear_operations_are_those_of_a_loop():
-    synapse, weight_shape = LinearSynapse(), torch.Size((4, 6))
-    x, grad = _sparse((5, 6), 0.4, 3), _sparse((5, 4), 0.5, 4)
-    dense = forwards = backwards = weights = 0
-    for n, o, i in itertools.product(range(5), range(4), range(6)):
-        fires, errs = bool(x[n, i] != 0), bool(grad[n, o] != 0)
-        dense, forwards, backwards = dense + 1, forwards + fires, backwards + errs
-        weights += fires and errs
-    x_mask, grad_mask = nonzero_mask(x), nonzero_mask(grad)
-    assert synapse.dense_ops(grad.shape, weight_shape) == dense
-    assert synapse.forward_ops(x_mask, grad.shape, weight_shape) == forwards
-    assert synapse.backward_ops(grad_mask, x.shape, weight_shape) == backwards
-    assert synapse.weight_ops(grad_mask, x_mask, weight_shape) == weights
-
-
-def test_counts_are_exact_where_32_bit_sums_would_round():
-    x = torch.ones(1, 2**24 + 1)
-    assert LinearSynapse().forward_ops(x, torch.Size((1, 1)), torch.Size((1, 2**24 + 1))) == 2**24 + 1
-
-
-@pytest.mark.parametrize(("stride", "padding"), GEOMETRIES)
-def test_the_engines_record_what_they_did(stride, padding):
-    trace, surrogate = Trace(), triangle(0.5)
-    spec = LayerSpec("c", ConvSynapse(stride, padding), LIF(), surrogate, trace=trace)
-    spikes = (_sparse((3, 2, 2, 5, 5), 0.3, 5) != 0).float()
-    weight, bias = torch.randn(3, 2, 3, 3, generator=torch.Generator().manual_seed(6)), torch.zeros(3)
-    output, membrane = forward(spikes, weight, bias, spec)
-    grad, _ = backward(torch.ones_like(output), membrane, weight, spikes.shape, spec, propagate=True)
-    weight_gradient(grad, spikes, weight.shape, spec, with_bias=True)
+def test_the_engines_record_what_they_did(stride, padding, dtype):
+    trace, surrogate, neuron = Trace(), triangle(0.5), LIF()
+    spec = LayerSpec("c", ConvSynapse(stride, padding), neuron, surrogate, trace=trace)
+    generator = torch.Generator().manual_seed(6)
+    spikes = (_sparse((3, 2, 2, 5, 5), 0.3, 5) != 0).to(dtype)
+    # Multiples of 1/8: sums are exact in any order, so all ways of counting see the same zeros.
+    weight = torch.randint(-8, 9, (3, 2, 3, 3), generator=generator).to(dtype) / 8
+    tensors = [t.requires_grad_() for t in (spikes.clone(), weight, torch.zeros(3, dtype=dtype))]
+    output = run_layer(*tensors, spec)
+    output.sum().backward()
+    current = spec.synapse.current(spikes.flatten(0, 1), weight.detach(), None).unflatten(0, (3, 2))
+    wanted, membrane = fire(current, neuron)
+    assert torch.equal(output.detach(), wanted)
+    grad, _ = fire_backward(torch.ones_like(wanted), membrane, neuron, surrogate)
     folded = spikes.flatten(0, 1), grad.flatten(0, 1)
     dense, forwards, backwards, weights = _conv_operations(*folded, weight.shape, stride, padding)
     fp, bp, wg = (trace.count("c", engine) for engine in (Engine.FP, Engine.BP, Engine.WG))
@@ -94,7 +64,11 @@ def test_the_engines_record_what_they_did(stride, padding):
     assert (bp.dense_ops, bp.executed_ops, bp.multiplies, bp.neuron_updates) == (dense, backwards, True, grad.numel())
     assert (wg.dense_ops, wg.executed_ops, wg.multiplies, wg.neuron_updates) == (dense, weights, False, 0)
     assert 0 < weights < forwards < dense
-    assert trace.spike_rate("c") == output.mean(dtype=torch.float64).item()
+    assert fp.step_events == tuple(wanted.sum((1, 2, 3, 4)).to(torch.int64).tolist())
+    assert bp.step_events == tuple((grad != 0).sum((1, 2, 3, 4)).tolist())
+    alone = [_conv_operations(*step, weight.shape, stride, padding) for step in zip(spikes, grad, strict=True)]
+    assert [fp.step_ops, bp.step_ops, wg.step_ops] == list(zip(*alone, strict=True))[1:]
+    assert trace.spike_rate("c") == wanted.mean(dtype=torch.float64).item()
     nonzeros = int((grad != 0).sum())
     assert trace.gradient_density("c") == nonzeros / grad.numel()
     sparse_bytes = -(-grad.numel() // 8) + 2 * nonzeros
@@ -190,7 +164,7 @@ def test_a_neuron_without_surrogate_gradient_still_passes_its_membrane_on():
     phi = surrogate.derivative(membrane - neuron.threshold)
     assert phi[0] == 0
     assert phi[1] > 0
-    grad = fire_backward(torch.tensor([[5.0], [1.0]], dtype=torch.float64), membrane, neuron, surrogate)
+    grad, _ = fire_backward(torch.tensor([[5.0], [1.0]], dtype=torch.float64), membrane, neuron, surrogate)
     assert grad[0].item() == pytest.approx(0.5 * phi[1].item())
 
 

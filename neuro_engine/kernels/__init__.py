@@ -1,0 +1,1 @@
+"""Native kernels of the engines, and the plain torch references that they equal."""
