@@ -12,7 +12,7 @@ from torch.optim import Optimizer
 from neuro_engine.chip import Chip
 from neuro_engine.cost import Cost, cost
 from neuro_engine.network import SpikingNetwork
-from neuro_engine.precision import LossScaler
+from neuro_engine.precision import FP16, LossScaler
 from neuro_engine.trace import Engine, EngineCount, TensorClass, TensorCount, Trace
 
 
@@ -40,13 +40,17 @@ class CoreGroup:
         network: the network to train.
         chip: the chip whose bill is written.
         tracing: False counts nothing. The numbers trained are the same bit for bit.
+        precision: name of the chip's number format, which the network takes on; see `neuro_engine.precision`.
 
     Attributes:
         scaler: scales the loss where gradients are stored in binary16, else None.
     """
 
-    def __init__(self, network: SpikingNetwork, chip: Chip, *, tracing: bool = True) -> None:
+    def __init__(
+        self, network: SpikingNetwork, chip: Chip, *, tracing: bool = True, precision: str = FP16.name
+    ) -> None:
         self.network, self.chip, self.tracing = network, chip, tracing
+        network.set_precision(precision)
         self.reset()
 
     def reset(self) -> None:

@@ -24,7 +24,7 @@ class Precision:
         name: how settings call it.
         storage: type of what is stored between engines.
         dense: type in which the host multiplies where it does not follow events.
-        stochastic: True where a value is rounded up or down with the probability of its remainder.
+        stochastic: True where weights and gradients are rounded up or down with the probability of the remainder.
     """
 
     name: str
@@ -36,7 +36,7 @@ class Precision:
 FP16 = Precision("fp16", torch.float16)
 """The chip's own numbers."""
 FP16_STOCHASTIC = Precision("fp16-stochastic", torch.float16, stochastic=True)
-"""As FP16, with weights, membranes and gradients rounded stochastically."""
+"""As FP16, with weights and gradients rounded stochastically; membranes are rounded to nearest."""
 FP32 = Precision("fp32", torch.float32)
 """No rounding."""
 BF16 = Precision("bf16", torch.float32, dense=torch.bfloat16)

@@ -56,7 +56,9 @@ class Trainer:
         network = self._task.build_model()
         if not isinstance(network, SpikingNetwork):
             raise ConfigError(f"workload {run.workload!r}: expected a SpikingNetwork, got {type(network).__name__}")
-        self._group = CoreGroup(network, load_chip(run.chip or chip_name), tracing=run.trace)
+        self._group = CoreGroup(
+            network, load_chip(run.chip or chip_name), tracing=run.trace, precision=self._task.precision
+        )
 
     def train(self, arrays: Arrays, part: int, parts: int, round_number: int, report: Report) -> LocalResult:
         """Train the global model `arrays` on part `part` of `parts`.
@@ -75,6 +77,7 @@ class Trainer:
         network, task = self._group.network, self._task
         load_state(network, arrays)
         network.train()
+        self._group.reset()
         optimizer = task.optimizer(network)
         batches = [b for epoch in range(task.epochs) for b in task.train_batches(part, parts, round_number, epoch)]
         tally = _Tally()

@@ -55,6 +55,10 @@ class FederatedTask(Protocol):
     def epochs(self) -> int:
         """Passes over its partition that a worker makes in a round."""
 
+    @property
+    def precision(self) -> str:
+        """Number format in which workers train, see `neuro_engine.precision`."""
+
     def build_model(self) -> SpikingNetwork:
         """A fresh initial model: equal parameters at every call and on every machine."""
 

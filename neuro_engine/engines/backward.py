@@ -17,6 +17,7 @@ from torch import Tensor
 from neuro_engine.engines import dispatch
 from neuro_engine.engines.forward import LayerSpec, by_step, runs_native
 from neuro_engine.engines.operand import Operand
+from neuro_engine.engines.storage import to_storage
 from neuro_engine.kernels import native
 from neuro_engine.neuron import fire_backward, integrate_backward
 from neuro_engine.synapse import count_nonzeros
@@ -56,10 +57,7 @@ def fold(grad_current: Tensor, operand: Operand, spec: LayerSpec) -> Gradient:
     """The gradient of a current (T, B, ...) as the engines take it: rounded to storage, summed where it is constant."""
     if operand.constant:
         grad_current = grad_current.sum(0, keepdim=True)
-    folded = grad_current.flatten(0, 1)
-    if folded.dtype != torch.float64:
-        folded = folded.to(spec.precision.storage)
-    return Gradient(folded, operand.steps)
+    return Gradient(to_storage(grad_current.flatten(0, 1), spec.precision), operand.steps)
 
 
 def neuron_backward(
@@ -82,7 +80,7 @@ def neuron_backward(
         elements = membrane.numel()
         reads = {TensorClass.MEMBRANE: TensorCount.values(elements, elements)}
         spec.trace.record(spec.name, Engine.BP, EngineCount(multiplies=True, neuron_updates=elements, reads=reads))
-    if spec.surrogate is not None and runs_native(membrane, spec):
+    if spec.surrogate is not None and runs_native(membrane, spec) and not spec.precision.stochastic:
         folded, sums, counts = native.neuron_backward(
             grad_output.flatten(0, 1), membrane.flatten(0, 1), steps, spec.neuron, spec.surrogate, constant=constant
         )
@@ -93,9 +91,7 @@ def neuron_backward(
         grad_current, grad_leak = fire_backward(grad_output, membrane, spec.neuron, spec.surrogate, leak)
     if constant:
         grad_current = grad_current.sum(0, keepdim=True)
-    folded = grad_current.flatten(0, 1)
-    if folded.dtype != torch.float64:
-        folded = folded.to(spec.precision.storage)
+    folded = to_storage(grad_current.flatten(0, 1), spec.precision)
     return Gradient(folded, folded.shape[0] // batch), grad_leak
 
 

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from neuro_engine.engines.operand import Operand
+from neuro_engine.engines.storage import to_storage
 from neuro_engine.kernels import crossover, native
 from neuro_engine.kernels.native import Geometry
 from neuro_engine.neuron import LIF
@@ -96,11 +97,14 @@ def input_gradient(
     geometry = _swapped(_geometry(synapse, input_shape, grad.shape, weight.shape[2:]))
     if _pays(crossover.VALUED, density, synapse, geometry, weight):
         rows_of_inputs = not isinstance(synapse, ConvTransposeSynapse)
-        return native.gather(grad, weight, None, geometry, input_shape, precision.storage, transposed=rows_of_inputs)
+        dtype = torch.float32 if precision.stochastic else precision.storage
+        error = native.gather(grad, weight, None, geometry, input_shape, dtype, transposed=rows_of_inputs)
+        return to_storage(error, precision)
     if weight.dtype == torch.float64:
         return synapse.input_gradient(grad, weight, input_shape)
     dense = precision.dense
-    return synapse.input_gradient(grad.to(dense), weight.to(dense), input_shape).to(precision.storage)
+    error = synapse.input_gradient(grad.to(dense), weight.to(dense), input_shape)
+    return to_storage(error.to(torch.float32), precision)
 
 
 def weight_gradient(

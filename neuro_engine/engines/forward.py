@@ -138,7 +138,6 @@ def runs_native(x: Tensor, spec: LayerSpec) -> bool:
         and native.supports(spec.neuron, spec.surrogate)
         and x.dtype != torch.float64
         and x.dim() in (3, 5)
-        and not spec.precision.stochastic
     )
 
 

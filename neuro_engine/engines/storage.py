@@ -5,7 +5,28 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from neuro_engine.kernels import native
 from neuro_engine.precision import Precision
+
+_HIDDEN_BITS = 13  # of binary32's mantissa, beyond binary16's
+_SEEDS = 2**31 - 1
+
+
+def to_storage(x: Tensor, precision: Precision) -> Tensor:
+    """A tensor in the type in which it is stored; float64 is left as it is.
+
+    Args:
+        x: any shape.
+        precision: the number format.
+
+    Returns:
+        A tensor of the same shape, of type `precision.storage`.
+    """
+    if x.dtype in (torch.float64, precision.storage):
+        return x
+    if precision.stochastic:
+        return _dithered(x.to(torch.float32)).to(precision.storage)
+    return x.to(precision.storage)
 
 
 def stored(x: Tensor, precision: Precision) -> Tensor:
@@ -19,6 +40,15 @@ def stored(x: Tensor, precision: Precision) -> Tensor:
         A tensor of the same shape; `x` itself where nothing is rounded.
     """
     x = x.detach()
-    if x.dtype == torch.float64 or precision.storage == torch.float32:
-        return x
-    return x.to(precision.storage).to(torch.float32)
+    return x if x.dtype == torch.float64 else to_storage(x, precision).to(torch.float32)
+
+
+def _dithered(x: Tensor) -> Tensor:
+    """Float32 rounded to binary16 up or down, with the probability of the remainder; torch's generator decides."""
+    seed = int(torch.randint(1, _SEEDS, ()))
+    if native.library() is not None:
+        return native.round_half(x, seed)
+    generator = torch.Generator().manual_seed(seed)
+    noise = torch.randint(0, 1 << _HIDDEN_BITS, x.shape, dtype=torch.int32, generator=generator)
+    bits = (x.contiguous().view(torch.int32) + noise) & -(1 << _HIDDEN_BITS)
+    return bits.view(torch.float32)

@@ -21,7 +21,7 @@ from neuro_engine.neuron import LIF
 from neuro_engine.surrogate import Surrogate
 
 _BITS, _FLOATS, _HALVES = range(3)
-_UNIT, _BLOCK, _PATCH, _ROWS, _NEURONS = 16, 64, 16, 1024, 2048  # as in csrc
+_UNIT, _BLOCK, _PATCH, _ROWS, _NEURONS, _ROUNDED = 16, 64, 16, 1024, 2048, 1 << 14  # as in csrc
 _RESETS = {"hard": 0, "soft": 1, "none": 2}
 _SURROGATES = {"rectangle": 0, "triangle": 1, "atan": 2, "fast_sigmoid": 3}
 _MOST_OFFSETS = 2**32
@@ -465,5 +465,28 @@ def pool_backward(grad: Tensor, winner: Tensor, shape: Sequence[int], k: int) ->
     _run(
         _kernel("pool_backward"), _pointer(grad), _pointer(winner), grad.dtype == torch.float16, _i64(n), _i64(h),
         _i64(w), _i64(c), _i64(k), _pointer(out), tasks=n * h,
+    )  # fmt: skip
+    return out
+
+
+def round_half(x: Tensor, seed: int = 0) -> Tensor:
+    """Float32 values rounded to binary16, as float32.
+
+    Args:
+        x: any shape.
+        seed: 0 rounds to nearest even; another number up or down, with the probability of the remainder.
+
+    Raises:
+        ValueError: if `x` is not float32 on the CPU, or the seed no 32-bit number.
+    """
+    if x.dtype != torch.float32 or x.device.type != "cpu" or not 0 <= seed < _MOST_OFFSETS:
+        raise ValueError(f"expected float32 on the CPU and a seed below 2^32, got {x.dtype} on {x.device} and {seed}")
+    out = torch.empty_like(x)  # of the same strides, where they leave no gaps
+    if x.stride() != out.stride():
+        x = x.contiguous()
+        out = torch.empty_like(x)
+    _run(
+        _kernel("round_half"), _pointer(x), _i64(x.numel()), ctypes.c_uint32(seed), _pointer(out),
+        tasks=-(-x.numel() // _ROUNDED),
     )  # fmt: skip
     return out

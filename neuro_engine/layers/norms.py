@@ -36,23 +36,21 @@ class _Standardise(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, weight: Tensor, gain: Tensor) -> Tensor:
-        fan_in = weight.shape[1]
-        # Layer normalisation divides by the spread, which is the norm over sqrt(fan_in).
-        y, mean, inverse_std = torch.native_layer_norm(weight, (fan_in,), None, None, _EPSILON / fan_in)
-        ctx.save_for_backward(weight, gain, mean, inverse_std)
-        return y.mul_((gain / math.sqrt(fan_in)).unsqueeze(1))
+        mean = weight.mean(1, keepdim=True)
+        y = weight - mean
+        r = torch.rsqrt(torch.linalg.vector_norm(y, dim=1, keepdim=True).square_().add_(_EPSILON))
+        ctx.save_for_backward(weight, gain, mean, r)
+        return y.mul_(gain.unsqueeze(1) * r)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor]:
-        weight, gain, mean, inverse_std = ctx.saved_tensors
-        fan_in = weight.shape[1]
-        r = inverse_std / math.sqrt(fan_in)
+        weight, gain, mean, r = ctx.saved_tensors
         total = grad.sum(1, keepdim=True)
         projection = r * (torch.linalg.vecdot(grad, weight).unsqueeze(1) - mean * total)
         a = gain.unsqueeze(1) * r
         b = -a * r * projection
-        grad_weight = torch.addcmul(-a * total / fan_in - b * mean, weight, b).addcmul_(grad, a)
+        grad_weight = torch.addcmul(-a * total / weight.shape[1] - b * mean, weight, b).addcmul_(grad, a)
         return grad_weight, projection.squeeze(1)
 
 

@@ -149,6 +149,7 @@ class _State:
 
     def __init__(self, neuron: LIF, leak: float | Tensor) -> None:
         self._neuron, self._leak = neuron, leak
+        self._gain = neuron.gain * (1 - leak) if neuron.decay_input else neuron.gain
         self._i: float | Tensor = 0.0
         self._v: float | Tensor = 0.0
         self._a: float | Tensor = 0.0
@@ -157,12 +158,12 @@ class _State:
         """The spikes that a step's current makes."""
         neuron = self._neuron
         self._i = current + neuron.synapse_leak * self._i
-        h = neuron.gain * self._i + self._leak * self._v
+        h = self._gain * self._i + self._leak * self._v
         threshold = torch.as_tensor(neuron.threshold + neuron.adaptation * self._a, dtype=h.dtype)
         spikes, h = _Fire.apply(h, threshold.expand_as(h), spec)  # type: ignore[no-untyped-call]
-        s = wide(spikes)
+        s = wide(spikes).detach() if neuron.detach_reset else wide(spikes)
         self._a = neuron.adaptation_leak * self._a + s
-        self._v = _reset(h, s.detach() if neuron.detach_reset else s, neuron)
+        self._v = _reset(h, s, neuron)
         return spikes  # type: ignore[no-any-return]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import socket
 from pathlib import Path
@@ -33,6 +34,7 @@ from neurofed.cli.options import out_option
 @click.option("--log-level", default="INFO", show_default=True)
 def server(log_level: str, **options: Any) -> None:
     """Run an aggregator: it waits for workers and for runs."""
+    _share_cores()
     from server.app import ServerOptions, main
 
     log.configure(log_level)
@@ -54,10 +56,16 @@ def worker() -> None:
 @click.option("--log-level", default="INFO", show_default=True)
 def join(name: str | None, log_level: str, **options: Any) -> None:
     """Join the aggregator at ADDRESS (HOST:PORT) and train for it."""
+    _share_cores()
     from worker.app import WorkerOptions, main
 
     log.configure(log_level)
     main(WorkerOptions(name=name or _host_name(), **options))
+
+
+def _share_cores() -> None:
+    """Let idle threads sleep: OpenMP reads this when torch loads, and by default they spin on cores others need."""
+    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
 
 def _host_name() -> str:

@@ -38,6 +38,8 @@ class Settings:
     """Learning rate."""
     batch_size: Annotated[int, Range(1)] = 10
     """Clips of a training batch."""
+    precision: Literal["fp16", "fp16-stochastic", "fp32", "bf16"] = "fp16"
+    """Number format in which workers train; fp16 is the chip's."""
     local_epochs: Annotated[int, Range(1)] = 2
     """Passes over its clips that a worker makes in a round."""
     partition: Literal["iid", "dirichlet"] = "iid"

@@ -37,6 +37,11 @@ class VideoClassification:
         """Passes over its partition that a worker makes in a round."""
         return self._settings.local_epochs
 
+    @property
+    def precision(self) -> str:
+        """Number format in which workers train."""
+        return self._settings.precision
+
     def build_model(self) -> SpikingNetwork:
         """A fresh initial model, equal at every call; torch's own generator is left as it was."""
         s = self._settings

@@ -35,8 +35,8 @@ def _reference(layer, x):
     spikes = []
     for frame in x:
         i = neuron.synapse_leak * i + frame @ layer.weight.T + layer.bias + s @ layer.recurrent_weight.T
-        h = leak * v + neuron.gain * i
-        a = neuron.adaptation_leak * a + s
+        h = leak * v + neuron.gain * (1 - leak if neuron.decay_input else 1) * i
+        a = neuron.adaptation_leak * a + (s.detach() if neuron.detach_reset else s)
         s = _Spike.apply(h - neuron.threshold - neuron.adaptation * a)
         r = s.detach() if neuron.detach_reset else s
         v = {"hard": h * (1 - r), "soft": h - neuron.drop * r, "none": h}[neuron.reset]
@@ -63,7 +63,9 @@ NEURONS = [
 NEURONS += [
     LIF(0.6, gain=0.5, synapse_leak=0.5),
     LIF(0.6, reset="soft", adaptation=0.3, adaptation_leak=0.8),
+    LIF(0.6, reset="soft", adaptation=0.3, detach_reset=False),
     LIF(0.7, learn_leak=True, detach_reset=False),
+    LIF(0.6, gain=2.0, learn_leak=True, decay_input=True),
     LIF(0.7, reset="soft", learn_leak=True, adaptation=0.2, synapse_leak=0.3),
 ]
 
