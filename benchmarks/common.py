@@ -27,9 +27,10 @@ def arguments(doc: str | None) -> argparse.Namespace:
     return parser.parse_args()
 
 
-def must(name: str, value: float, op: str, limit: float) -> dict[str, Any]:
-    """One number that was promised, met or not."""
-    return {"name": name, "value": value, "op": op, "limit": limit, "met": _OPERATORS[op](value, limit)}
+def must(name: str, value: float | None, op: str, limit: float) -> dict[str, Any]:
+    """One number that was promised, met or not; None could not be measured here, and is not met."""
+    met = value is not None and _OPERATORS[op](value, limit)
+    return {"name": name, "value": value, "op": op, "limit": limit, "met": met}
 
 
 def finish(
@@ -38,8 +39,9 @@ def finish(
     seeds: Sequence[int],
     rows: Sequence[Mapping[str, Any]],
     musts: Sequence[Mapping[str, Any]],
+    packages: Sequence[str] = (),
 ) -> None:
-    """Print the rows and write the results with their provenance."""
+    """Print the rows and write the results with their provenance; `packages` are peers whose versions matter."""
     for row in rows:
         print("  ".join(f"{key}={_short(value)}" for key, value in row.items()))
     for entry in musts:
@@ -51,7 +53,10 @@ def finish(
             "quick": options.quick,
             "commit": commit(),
             "machine": {"processor": _processor(), "cores": os.cpu_count(), "system": platform.platform(terse=True)},
-            "versions": {"python": platform.python_version(), **{p: importlib.metadata.version(p) for p in _PACKAGES}},
+            "versions": {
+                "python": platform.python_version(),
+                **{p: importlib.metadata.version(p) for p in (*_PACKAGES, *packages)},
+            },
             "seeds": list(seeds),
             "rows": list(rows),
             "must": list(musts),

@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
 from neuro_engine.chip import Chip
 from neuro_engine.cost import Cost, cost
 from neuro_engine.network import SpikingNetwork
-from neuro_engine.precision import FP16, LossScaler
+from neuro_engine.precision import FP16, loss_scaler
+from neuro_engine.precision import precision as precision_of
 from neuro_engine.trace import Engine, EngineCount, TensorClass, TensorCount, Trace
 
 
@@ -43,20 +43,20 @@ class CoreGroup:
         precision: name of the chip's number format, which the network takes on; see `neuro_engine.precision`.
 
     Attributes:
-        scaler: scales the loss where gradients are stored in binary16, else None.
+        scaler: scales the loss where gradients are stored in binary16.
     """
 
     def __init__(
         self, network: SpikingNetwork, chip: Chip, *, tracing: bool = True, precision: str = FP16.name
     ) -> None:
         self.network, self.chip, self.tracing = network, chip, tracing
+        self.precision = precision_of(precision)
         network.set_precision(precision)
         self.reset()
 
     def reset(self) -> None:
         """Forget the loss scale that earlier steps arrived at, so that what follows depends on the network alone."""
-        half = any(layer.precision.storage == torch.float16 for _, layer in self.network.engine_layers())
-        self.scaler = LossScaler() if half else None
+        self.scaler = loss_scaler(self.precision)
 
     def train_step(
         self,
@@ -81,10 +81,11 @@ class CoreGroup:
         with self.network.recording(trace):
             outputs = self.network(inputs)
             value = loss(outputs, targets)
-            (value if self.scaler is None else value * self.scaler.scale).backward()
-        applied = self.scaler is None or self.scaler.unscale(self.network.parameters())
-        if applied:
-            optimizer.step()
+            self.scaler.scale(value).backward()
+        scale = self.scaler.get_scale()
+        self.scaler.step(optimizer)
+        self.scaler.update()
+        applied = self.scaler.get_scale() >= scale
         if trace is not None:
             trace.steps, trace.samples = 1, inputs.shape[1]
             if applied:

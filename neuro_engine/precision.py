@@ -3,17 +3,15 @@
 In `fp16` everything that an engine hands over or stores is rounded to IEEE binary16, to nearest even: weights, input,
 membrane, spikes, gradient. Products of two binary16 numbers are exact in binary32, in which the engines accumulate;
 weight gradients, master weights and moments stay binary32. Tensors between layers then are torch.float16: their type
-is their rounding. Gradients need a loss scale (`LossScaler`), or small ones underflow to zero and would be counted as
+is their rounding. Gradients need a loss scale (`loss_scaler`), or small ones underflow to zero and would be counted as
 sparsity.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,41 +54,12 @@ def precision(name: str) -> Precision:
         raise ValueError(f"expected a precision of {sorted(PRECISIONS)}, got {name!r}") from None
 
 
-class LossScaler:
-    """Dynamic loss scaling (Micikevicius et al. 2018): gradients are computed for `scale` times the loss.
+def loss_scaler(precision: Precision) -> torch.amp.GradScaler:
+    """Torch's dynamic loss scaling (Micikevicius et al. 2018), switched off where gradients are not binary16.
 
-    After a step whose gradients overflow, which is to be left out, the scale is halved; after `interval` good steps in
-    a row it is doubled. It is a power of two, so that scaling itself rounds nothing.
-
-    Args:
-        scale: the first scale.
-        interval: good steps before it is doubled.
+    After a step whose gradients overflow, which is left out, the scale is halved; after 200 good steps in a row it is
+    doubled. It is a power of two, so that scaling itself rounds nothing. It begins low enough that the short rounds of
+    a federation lose no step to finding it.
     """
-
-    LOWEST, HIGHEST = 1.0, 2.0**24
-
-    def __init__(self, scale: float = 2.0**12, interval: int = 200) -> None:
-        self.scale, self.interval = scale, interval
-        self._good = 0
-
-    def unscale(self, parameters: Iterable[Tensor]) -> bool:
-        """Divide the gradients by the scale, in place, and adapt the scale.
-
-        Args:
-            parameters: whose gradients.
-
-        Returns:
-            True if all gradients are finite; otherwise the step must be left out.
-        """
-        gradients = [p.grad for p in parameters if p.grad is not None]
-        if not gradients:
-            return True
-        torch._foreach_mul_(gradients, 1.0 / self.scale)
-        finite = all(bool(torch.isfinite(norm)) for norm in torch._foreach_norm(gradients, float("inf")))
-        if not finite:
-            self.scale, self._good = max(self.scale / 2, self.LOWEST), 0
-            return False
-        self._good += 1
-        if self._good >= self.interval:
-            self.scale, self._good = min(self.scale * 2, self.HIGHEST), 0
-        return True
+    enabled = precision.storage == torch.float16
+    return torch.amp.GradScaler("cpu", init_scale=2.0**12, growth_interval=200, enabled=enabled)

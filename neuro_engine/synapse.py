@@ -14,7 +14,6 @@ from typing import ClassVar, NamedTuple, Protocol
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from torch.nn.grad import conv2d_input, conv2d_weight
 
 
 def count_nonzeros(x: Tensor, groups: int = 1) -> Tensor:
@@ -181,6 +180,23 @@ def _pairs(wide: Tensor, narrow: Tensor, kernel: torch.Size, stride: int, paddin
     return products.sum(1).round().to(torch.int64)
 
 
+def _convolution_backward(
+    grad: Tensor, x: Tensor, weight: Tensor, synapse: ConvSynapse | ConvTransposeSynapse, *, of_input: bool
+) -> Tensor:
+    """Gradient of a convolution's input or weights.
+
+    Of the one that is asked for, only shape and memory format count: torch.nn.grad passes a tensor of no format there,
+    for which oneDNN leaves the channels-last format.
+    """
+    pair = [synapse.stride] * 2, [synapse.padding] * 2, [1, 1]
+    asked = [of_input, not of_input, False]
+    x_grad, weight_grad, _ = torch.ops.aten.convolution_backward(
+        grad, x, weight, None, *pair, False, [0, 0], synapse.groups, asked
+    )
+    result: Tensor = x_grad if of_input else weight_grad
+    return result
+
+
 @dataclass(frozen=True, slots=True)
 class ConvSynapse:
     """Convolution: x (N, I, H, W), weight (O, I / groups, kh, kw), current (N, O, H', W')."""
@@ -195,13 +211,13 @@ class ConvSynapse:
 
     def input_gradient(self, grad: Tensor, weight: Tensor, input_shape: torch.Size) -> Tensor:
         """See `Synapse`."""
-        result: Tensor = conv2d_input(list(input_shape), weight, grad, self.stride, self.padding, groups=self.groups)
-        return result
+        x = torch.empty(input_shape, dtype=grad.dtype, memory_format=torch.channels_last)
+        return _convolution_backward(grad, x, weight, self, of_input=True)
 
     def weight_gradient(self, grad: Tensor, x: Tensor, weight_shape: torch.Size) -> Tensor:
         """See `Synapse`."""
-        result: Tensor = conv2d_weight(x, list(weight_shape), grad, self.stride, self.padding, groups=self.groups)
-        return result
+        weight = torch.empty(weight_shape, dtype=grad.dtype)
+        return _convolution_backward(grad, x, weight, self, of_input=False)
 
     def bias_gradient(self, grad: Tensor) -> Tensor:
         """See `Synapse`."""
@@ -269,8 +285,8 @@ class ConvTransposeSynapse:
 
     def weight_gradient(self, grad: Tensor, x: Tensor, weight_shape: torch.Size) -> Tensor:
         """See `Synapse`."""
-        result: Tensor = conv2d_weight(grad, list(weight_shape), x, self.stride, self.padding, groups=self.groups)
-        return result
+        weight = torch.empty(weight_shape, dtype=grad.dtype)
+        return _convolution_backward(x, grad, weight, self, of_input=False)
 
     def bias_gradient(self, grad: Tensor) -> Tensor:
         """See `Synapse`."""

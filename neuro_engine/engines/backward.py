@@ -57,7 +57,9 @@ def fold(grad_current: Tensor, operand: Operand, spec: LayerSpec) -> Gradient:
     """The gradient of a current (T, B, ...) as the engines take it: rounded to storage, summed where it is constant."""
     if operand.constant:
         grad_current = grad_current.sum(0, keepdim=True)
-    return Gradient(to_storage(grad_current.flatten(0, 1), spec.precision), operand.steps)
+    folded = to_storage(grad_current.flatten(0, 1), spec.precision)
+    counted = native.library() is not None and folded.dim() in (2, 4) and folded.dtype != torch.float64
+    return Gradient(folded, operand.steps, native.pack(folded)[1] if counted else None)
 
 
 def neuron_backward(

@@ -39,14 +39,7 @@ def _swapped(g: Geometry) -> Geometry:
 def _pays(kernel: str, density: float, synapse: Synapse, geometry: Geometry, weight: Tensor) -> bool:
     if synapse.groups != 1 or weight.dtype == torch.float64 or native.library() is None:
         return False
-    return density < crossover.crossover(kernel, min(geometry.c, geometry.oc))
-
-
-def _density(operand: Operand) -> float:
-    if operand.spikes is not None:
-        return operand.spikes.density
-    assert operand.values is not None
-    return int(torch.count_nonzero(operand.values)) / max(1, operand.values.numel())
+    return density < crossover.crossover(kernel, geometry.c, geometry.oc)
 
 
 def follows_events(operand: Operand, weight: Tensor, synapse: Synapse) -> bool:
@@ -54,7 +47,7 @@ def follows_events(operand: Operand, weight: Tensor, synapse: Synapse) -> bool:
     shape = synapse.output_shape(operand.folded_shape, weight.shape)
     geometry = _geometry(synapse, operand.folded_shape, shape, weight.shape[2:])
     kernel = crossover.GATHER if operand.spikes is not None else crossover.VALUED
-    return _pays(kernel, _density(operand), synapse, geometry, weight)
+    return _pays(kernel, operand.density(), synapse, geometry, weight)
 
 
 def current(operand: Operand, weight: Tensor, bias: Tensor | None, synapse: Synapse, precision: Precision) -> Tensor:
@@ -112,7 +105,7 @@ def weight_gradient(
 ) -> Tensor:
     """WG's gradient of the weights, float32 (float64 for a float64 gradient)."""
     geometry = _geometry(synapse, operand.folded_shape, grad.shape, weight_shape[2:])
-    if _pays(crossover.SCATTER, _density(operand), synapse, geometry, grad):
+    if _pays(crossover.SCATTER, operand.density(), synapse, geometry, grad):
         if isinstance(synapse, ConvTransposeSynapse):
             rows = (weight_shape[1], weight_shape[0], *weight_shape[2:])
             return native.scatter(operand.events, grad, geometry, rows).transpose(0, 1)

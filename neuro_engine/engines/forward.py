@@ -60,7 +60,7 @@ def synapse_forward(x: Tensor, weight: Tensor, bias: Tensor | None, spec: LayerS
     Returns:
         The synaptic current (T, B, ...), and the input as BP and WG need it.
     """
-    operand = read(x, spec.precision, analog=spec.analog_input)
+    operand = read(x, spec.precision)
     return _current(operand, weight, bias, spec), operand
 
 
@@ -104,7 +104,7 @@ def layer_forward(
     Returns:
         Output and membrane (T, B, ...), and the input as BP and WG need it.
     """
-    operand = read(x, spec.precision, analog=spec.analog_input)
+    operand = read(x, spec.precision)
     whole = (
         spec.surrogate is not None
         and not operand.constant

@@ -24,12 +24,14 @@ class Operand:
         constant: True where all steps are the same: only the first is kept, and what is computed from it, once.
         spikes: the input as bits, where it is spikes and there are kernels.
         values: the input (N, ...) otherwise.
+        nonzeros: how many values at each position of `values` are not zero (N, ...) int32, where kernels counted them.
     """
 
     shape: torch.Size
     constant: bool
-    spikes: Spikes | None
-    values: Tensor | None
+    spikes: Spikes | None = None
+    values: Tensor | None = None
+    nonzeros: Tensor | None = None
 
     @property
     def steps(self) -> int:
@@ -58,42 +60,50 @@ class Operand:
 
     def counts(self, groups: int) -> Tensor:
         """Non-zeros by position and group of channels (N, G, ...) int32."""
-        if self.spikes is not None and groups == 1:
-            return self.spikes.counts.unsqueeze(1)
+        counted = self.nonzeros if self.spikes is None else self.spikes.counts
+        if counted is not None and groups == 1:
+            return counted.unsqueeze(1)
         return count_nonzeros(self.dense(torch.float32) if self.values is None else self.values, groups)
+
+    def density(self) -> float:
+        """Fraction of the input that is not zero; 0.0 where there is none."""
+        elements = self.folded_shape.numel()
+        return int(self.counts(1).sum()) / elements if elements else 0.0
 
     def tensors(self) -> Saved:
         """The tensors that BP and WG need of it."""
-        return (self.values, *((self.spikes.bits, self.spikes.counts) if self.spikes else (None, None)))
+        if self.spikes is not None:
+            return None, self.spikes.bits, self.spikes.counts
+        return self.values, None, self.nonzeros
 
     def restored(self, saved: Saved) -> Operand:
         """This operand with the tensors that autograd kept."""
         values, bits, counts = saved
-        spikes = Spikes(bits, counts, self.folded_shape) if bits is not None and counts is not None else None
-        return Operand(self.shape, self.constant, spikes, values)
+        if bits is not None and counts is not None:
+            return Operand(self.shape, self.constant, Spikes(bits, counts, self.folded_shape))
+        return Operand(self.shape, self.constant, None, values, counts)
 
     def without_tensors(self) -> Operand:
         """Its description alone, so that autograd alone decides how long the tensors live."""
-        return Operand(self.shape, self.constant, None, None)
+        return Operand(self.shape, self.constant)
 
 
-def read(x: Tensor, precision: Precision, *, analog: bool) -> Operand:
+def read(x: Tensor, precision: Precision) -> Operand:
     """Take a layer's input in.
 
     Args:
         x: (T, B, ...); an input expanded over T is recognised as constant, unless a gradient is wanted for it.
         precision: number format of storage; float64 is left as it is.
-        analog: True where the input is known not to be spikes.
 
     Returns:
         The operand.
     """
     constant = x.shape[0] > 1 and x.stride(0) == 0 and not x.requires_grad
     folded = (x[:1] if constant else x).detach().flatten(0, 1)
-    if folded.dtype != torch.float64:
-        folded = folded.to(precision.storage)
-        if not analog and folded.dim() in (2, 4) and native.library() is not None:
-            spikes = native.pack(folded)
-            if spikes is not None:
-                return Operand(x.shape, constant, spikes, None)
-    return Operand(x.shape, constant, None, folded)
+    if folded.dtype == torch.float64:
+        return Operand(x.shape, constant, None, folded)
+    folded = folded.to(precision.storage)
+    if folded.dim() not in (2, 4) or native.library() is None:
+        return Operand(x.shape, constant, None, folded)
+    spikes, counts = native.pack(folded)
+    return Operand(x.shape, constant, spikes, None if spikes else folded, None if spikes else counts)

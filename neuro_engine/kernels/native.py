@@ -86,15 +86,24 @@ class Spikes:
 
 @functools.cache
 def library() -> ctypes.CDLL | None:
-    """The kernels, or None where there are none for this machine (`build.find` says why)."""
+    """The kernels, or None where there are none for this machine (`missing` says why)."""
     path, _ = build.find()
-    return ctypes.CDLL(str(path)) if path else None
+    try:
+        return ctypes.CDLL(str(path)) if path else None
+    except OSError:  # damaged, or linked with what this machine lacks: torch still runs
+        return None
+
+
+def missing() -> str:
+    """Why there are no kernels."""
+    path, why = build.find()
+    return f"cannot load {path}" if path else why
 
 
 def _kernel(name: str) -> ctypes._NamedFuncPointer:
     loaded = library()
     if loaded is None:
-        raise RuntimeError(f"no kernels: {build.find()[1]}")
+        raise RuntimeError(f"no kernels: {missing()}")
     function = loaded[name]
     function.__name__ = name
     return function
@@ -144,8 +153,14 @@ def pixels(shape: Sequence[int]) -> int:
     return int(torch.Size((shape[0], *shape[2:])).numel())
 
 
-def pack(x: Tensor) -> Spikes | None:
-    """Spikes as bits; None where a value is neither 0 nor 1.
+def pack(x: Tensor) -> tuple[Spikes | None, Tensor]:
+    """Spikes as bits, and how many values are not zero.
+
+    Args:
+        x: a map.
+
+    Returns:
+        The spikes, or None where a value is neither 0 nor 1, and the non-zeros at each pixel, (N, H, W) or (N,) int32.
 
     Raises:
         ValueError: if `x` is no map of float32 or float16.
@@ -159,7 +174,7 @@ def pack(x: Tensor) -> Spikes | None:
         _kernel("pack"), _pointer(x), x.dtype == torch.float16, _i64(count), _i64(c), _pointer(bits),
         _pointer(counts), ctypes.byref(graded), tasks=-(-count // _ROWS),
     )  # fmt: skip
-    return None if graded.value else Spikes(bits, counts, x.shape)
+    return None if graded.value else Spikes(bits, counts, x.shape), counts
 
 
 def unpack(spikes: Spikes, dtype: torch.dtype) -> Tensor:

@@ -54,7 +54,7 @@ def _answers(call, *arguments, **keywords):
 @SETTINGS
 @given(tensors())
 def test_pack(x):
-    spikes = _answers(native.pack, x)
+    spikes, _ = _answers(native.pack, x) or (None, None)
     if spikes is not None:
         assert torch.equal(native.unpack(spikes, torch.float32), x.float())
 

@@ -37,9 +37,12 @@ int neuron_forward(const neuron *n, const float *current, int constant, void *sp
             int64_t begin = task * block, end = minimum(begin + block, pixels);
             int64_t *count = fired + task * steps;
             neuron k = *n;
-            if (k.reset == HARD && is_half) { /* the common case, specialised */
+            if (k.reset == HARD && is_half) { /* the common cases, specialised */
                 k.reset = HARD;
                 forward(&k, current, constant, spikes, membrane, 1, count, steps, pixels, c, begin, end, state);
+            } else if (k.reset == HARD) {
+                k.reset = HARD;
+                forward(&k, current, constant, spikes, membrane, 0, count, steps, pixels, c, begin, end, state);
             } else {
                 forward(&k, current, constant, spikes, membrane, is_half, count, steps, pixels, c, begin, end, state);
             }
@@ -111,9 +114,13 @@ int neuron_backward(const neuron *n, const void *grad, const void *membrane, voi
             int64_t begin = task * block, end = minimum(begin + block, pixels);
             neuron k = *n;
             memset(sum, 0, (c + LANES) * sizeof(float));
-            if (k.reset == HARD && k.detach && is_half && k.surrogate == TRIANGLE) { /* the common case, specialised */
+            if (k.reset == HARD && k.detach && is_half && k.surrogate == TRIANGLE) { /* the common cases, specialised */
                 k.reset = HARD, k.detach = 1, k.surrogate = TRIANGLE;
                 backward(&k, grad, membrane, grad_current, 1, constant, sum, nonzeros, steps, pixels, c, begin, end,
+                         state, state + size);
+            } else if (k.reset == HARD && k.detach && k.surrogate == TRIANGLE) {
+                k.reset = HARD, k.detach = 1, k.surrogate = TRIANGLE;
+                backward(&k, grad, membrane, grad_current, 0, constant, sum, nonzeros, steps, pixels, c, begin, end,
                          state, state + size);
             } else {
                 backward(&k, grad, membrane, grad_current, is_half, constant, sum, nonzeros, steps, pixels, c, begin,

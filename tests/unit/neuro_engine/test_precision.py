@@ -3,16 +3,19 @@
 import pytest
 import torch
 
+from neuro_engine.chip import Chip
+from neuro_engine.core_group import CoreGroup
 from neuro_engine.engines.forward import LayerSpec
 from neuro_engine.engines.function import run_layer
 from neuro_engine.engines.storage import stored, to_storage
 from neuro_engine.kernels import native
-from neuro_engine.layers import Flatten, MaxPool2d, Readout, SpikingConv2d
+from neuro_engine.layers import Flatten, MaxPool2d, Readout, SpikingConv2d, SpikingLinear
 from neuro_engine.network import SpikingNetwork
 from neuro_engine.neuron import LIF
-from neuro_engine.precision import FP16, FP16_STOCHASTIC, FP32, LossScaler, precision
+from neuro_engine.precision import FP16, FP16_STOCHASTIC, FP32, precision
 from neuro_engine.surrogate import triangle
 from neuro_engine.synapse import ConvSynapse, LinearSynapse
+from neuro_engine.trace import Engine
 
 native_only = pytest.mark.skipif(native.library() is None, reason="no kernels for this machine and no compiler")
 
@@ -123,15 +126,26 @@ def test_an_unknown_format_is_refused():
         precision("fp8")
 
 
-def test_the_loss_scale_halves_on_overflow_and_doubles_after_good_steps():
-    scaler, parameter = LossScaler(scale=8.0, interval=3), torch.nn.Parameter(torch.ones(2))
-    parameter.grad = torch.tensor([16.0, float("inf")])
-    assert not scaler.unscale([parameter])
-    assert scaler.scale == 4.0
-    for expected in (4.0, 4.0, 8.0):
-        parameter.grad = torch.tensor([8.0, -4.0])
-        before = scaler.scale
-        assert scaler.unscale([parameter])
-        assert torch.equal(parameter.grad, torch.tensor([8.0, -4.0]) / before)
-        assert scaler.scale == expected
-    assert scaler.unscale([torch.nn.Parameter(torch.ones(1))]), "no gradient, nothing to scale"
+def _group(name):
+    torch.manual_seed(0)
+    network = SpikingNetwork({"a": SpikingLinear(4, 8, analog_input=True), "out": Readout(8, 2)})
+    return CoreGroup(network, Chip.load("core20_28nm"), precision=name)
+
+
+@pytest.mark.parametrize("name", ["fp16", "fp32"])
+def test_the_core_group_leaves_out_a_step_whose_gradients_overflow(name):
+    group = _group(name)
+    optimizer = torch.optim.SGD(group.network.parameters(), 0.1)
+    x, y = torch.rand(3, 5, 4), torch.arange(5) % 2
+    before = [p.clone() for p in group.network.parameters()]
+    scale = group.scaler.get_scale()
+    step = group.train_step(x, y, lambda out, t: torch.nn.functional.cross_entropy(out, t) * 1e38 * 10, optimizer)
+    moved = any(not torch.equal(a, b) for a, b in zip(before, group.network.parameters(), strict=True))
+    assert step.applied != (name == "fp16")
+    assert moved == (name == "fp32")
+    assert (step.trace.count("a", Engine.UPDATE).dense_ops > 0) == step.applied
+    if name == "fp16":
+        assert group.scaler.get_scale() == scale / 2
+        assert group.train_step(x, y, torch.nn.functional.cross_entropy, optimizer).applied
+        group.reset()
+        assert group.scaler.get_scale() == scale
