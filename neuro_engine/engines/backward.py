@@ -79,14 +79,12 @@ def neuron_backward(
     """
     steps, batch = membrane.shape[:2]
     if spec.trace is not None:
-        elements = membrane.numel()
-        reads = {TensorClass.MEMBRANE: TensorCount.values(elements, elements)}
-        spec.trace.record(spec.name, Engine.BP, EngineCount(multiplies=True, neuron_updates=elements, reads=reads))
+        count_membrane(membrane, spec)
     if spec.surrogate is not None and runs_native(membrane, spec) and not spec.precision.stochastic:
         folded, sums, counts = native.neuron_backward(
             grad_output.flatten(0, 1), membrane.flatten(0, 1), steps, spec.neuron, spec.surrogate, constant=constant
         )
-        return Gradient(folded, folded.shape[0] // batch, counts, sums), None
+        return Gradient(folded, folded.shape[0] // batch, counts, sums[0].to(torch.float32)), None
     if spec.surrogate is None:
         grad_current, grad_leak = integrate_backward(grad_output, membrane, spec.neuron, leak)
     else:
@@ -95,6 +93,14 @@ def neuron_backward(
         grad_current = grad_current.sum(0, keepdim=True)
     folded = to_storage(grad_current.flatten(0, 1), spec.precision)
     return Gradient(folded, folded.shape[0] // batch), grad_leak
+
+
+def count_membrane(membrane: Tensor, spec: LayerSpec) -> None:
+    """Record the neuron's half of BP in the layer's trace."""
+    assert spec.trace is not None
+    elements = membrane.numel()
+    reads = {TensorClass.MEMBRANE: TensorCount.values(elements, elements)}
+    spec.trace.record(spec.name, Engine.BP, EngineCount(multiplies=True, neuron_updates=elements, reads=reads))
 
 
 def synapse_backward(

@@ -50,18 +50,25 @@ def follows_events(operand: Operand, weight: Tensor, synapse: Synapse) -> bool:
     return _pays(kernel, operand.density(), synapse, geometry, weight)
 
 
-def current(operand: Operand, weight: Tensor, bias: Tensor | None, synapse: Synapse, precision: Precision) -> Tensor:
-    """FP's synaptic current (N, O, ...), float32 (float64 for float64 weights)."""
+def current(
+    operand: Operand,
+    weight: Tensor,
+    bias: Tensor | None,
+    synapse: Synapse,
+    precision: Precision,
+    dtype: torch.dtype = torch.float32,
+) -> Tensor:
+    """FP's synaptic current (N, O, ...) in `dtype` (float64 for float64 weights)."""
     if follows_events(operand, weight, synapse):
         shape = synapse.output_shape(operand.folded_shape, weight.shape)
         geometry = _geometry(synapse, operand.folded_shape, shape, weight.shape[2:])
         transposed = isinstance(synapse, ConvTransposeSynapse)
-        return native.gather(operand.events, weight, bias, geometry, shape, torch.float32, transposed=transposed)
+        return native.gather(operand.events, weight, bias, geometry, shape, dtype, transposed=transposed)
     if weight.dtype == torch.float64:
         return synapse.current(operand.dense(torch.float64), weight, bias)
     dense = precision.dense
     low = synapse.current(operand.dense(dense), weight.to(dense), None if bias is None else bias.to(dense))
-    return low.to(torch.float32)
+    return low.to(dtype)
 
 
 def fire_events(

@@ -85,7 +85,7 @@ def neuron_forward(current: Tensor, spec: LayerSpec, leak: Tensor | None = None)
         return output, output
     output, membrane, fired = _fire(current, spec, spec.surrogate, leak)
     if spec.trace is not None:
-        spec.trace.record(spec.name, Engine.FP, _count_neuron(output, fired))
+        count_neuron(output, fired, spec)
     return output, membrane
 
 
@@ -118,15 +118,15 @@ def layer_forward(
         operand, weight, bias, spec.synapse, spec.neuron, spec.surrogate, spec.precision
     )
     if spec.trace is not None:
-        spec.trace.record(spec.name, Engine.FP, _count_synapse(operand, weight, spec))
-        spec.trace.record(spec.name, Engine.FP, _count_neuron(spikes, fired))
+        count_synapse(operand, weight, spec)
+        count_neuron(spikes, fired, spec)
     return spikes.unflatten(0, (operand.steps, -1)), membrane.unflatten(0, (operand.steps, -1)), operand
 
 
 def _current(operand: Operand, weight: Tensor, bias: Tensor | None, spec: LayerSpec) -> Tensor:
     folded = dispatch.current(operand, weight, bias, spec.synapse, spec.precision)
     if spec.trace is not None:
-        spec.trace.record(spec.name, Engine.FP, _count_synapse(operand, weight, spec))
+        count_synapse(operand, weight, spec)
     current: Tensor = folded.unflatten(0, (operand.steps, operand.shape[1]))
     return current.expand(operand.shape[0], *current.shape[1:])
 
@@ -174,23 +174,28 @@ def by_step(samples: Tensor, steps: int) -> tuple[int, ...]:
     return tuple(samples.view(steps, -1).sum(1).tolist())
 
 
-def _count_synapse(operand: Operand, weight: Tensor, spec: LayerSpec) -> EngineCount:
+def count_synapse(operand: Operand, weight: Tensor, spec: LayerSpec) -> None:
+    """Record the synaptic half of FP in the layer's trace."""
+    assert spec.trace is not None
     counts = operand.counts(spec.synapse.groups)
     ops = by_step(spec.synapse.forward_ops(counts, weight.shape), operand.steps)
     weights = TensorCount.values(weight.numel(), weight.numel())
-    return EngineCount(
+    count = EngineCount(
         dense_ops=spec.synapse.dense_ops(operand.folded_shape, weight.shape),
         executed_ops=sum(ops),
         step_ops=ops,
         multiplies=spec.analog_input,
         reads={**input_count(operand, int(counts.sum()), spec), TensorClass.WEIGHTS: weights},
     )
+    spec.trace.record(spec.name, Engine.FP, count)
 
 
-def _count_neuron(output: Tensor, fired: Tensor) -> EngineCount:
+def count_neuron(output: Tensor, fired: Tensor, spec: LayerSpec) -> None:
+    """Record the neuron's half of FP in the layer's trace, given how many fired at each step (T,)."""
+    assert spec.trace is not None
     elements, events = output.numel(), tuple(fired.tolist())
     writes = {
         TensorClass.MEMBRANE: TensorCount.values(elements, elements),
         TensorClass.SPIKES: TensorCount.bitmap(elements, sum(events)),
     }
-    return EngineCount(neuron_updates=elements, step_events=events, writes=writes)
+    spec.trace.record(spec.name, Engine.FP, EngineCount(neuron_updates=elements, step_events=events, writes=writes))

@@ -391,38 +391,62 @@ def _blocks(shape: Sequence[int], steps: int) -> tuple[int, int, int]:
 
 
 def neuron_forward(
-    current: Tensor, steps: int, neuron: LIF, surrogate: Surrogate, dtype: torch.dtype, *, constant: bool = False
+    current: Tensor,
+    steps: int,
+    neuron: LIF,
+    surrogate: Surrogate,
+    dtype: torch.dtype,
+    *,
+    constant: bool = False,
+    scale: Tensor | None = None,
+    shift: Tensor | None = None,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """All time steps of spiking neurons.
 
     Args:
-        current: synaptic current (steps N, C, ...) float32, or (N, C, ...) if `constant`.
+        current: synaptic current (steps N, C, ...), or (N, C, ...) if `constant`.
         steps: time steps.
         neuron: parameters that `supports` accepts.
         surrogate: not used forward; its family must be known.
         dtype: what membrane and spikes are stored as.
         constant: True where the current is the same at each step.
+        scale: what each channel of the current is multiplied by (C,), or None.
+        shift: what is then added to it (C,); given with `scale`.
 
     Returns:
         Spikes, membrane before the reset (both (steps N, C, ...)), and how many fired at each step (steps,) int64.
     """
-    current = _check("current", current, (2, 4), (torch.float32,))
+    current = _check("current", current, (2, 4), _VALUES)
     shape = (current.shape[0] * steps, *current.shape[1:]) if constant else tuple(current.shape)
     count, c, blocks = _blocks(shape, steps)
+    scale, shift = (_channels(name, x, c) for name, x in (("scale", scale), ("shift", shift)))
     spikes, membrane = empty_map(shape, dtype), empty_map(shape, dtype)
     fired = torch.zeros(blocks, steps, dtype=torch.int64)
     _run(
-        _kernel("neuron_forward"), ctypes.byref(_neuron(neuron, surrogate)), _pointer(current), constant,
-        _pointer(spikes), _pointer(membrane), dtype == torch.float16, _pointer(fired), _i64(steps), _i64(count),
-        _i64(c), tasks=blocks,
+        _kernel("neuron_forward"), ctypes.byref(_neuron(neuron, surrogate)), _pointer(current),
+        current.dtype == torch.float16, constant, _pointer(scale), _pointer(shift), _pointer(spikes),
+        _pointer(membrane), dtype == torch.float16, _pointer(fired), _i64(steps), _i64(count), _i64(c), tasks=blocks,
     )  # fmt: skip
     return spikes, membrane, fired.sum(0)
 
 
+def _channels(name: str, x: Tensor | None, c: int) -> Tensor | None:
+    if x is not None and (tuple(x.shape) != (c,) or x.dtype != torch.float32):
+        raise ValueError(f"{name}: expected float32 ({c},), got {x.dtype} {tuple(x.shape)}")
+    return None if x is None else x.detach().contiguous()
+
+
 def neuron_backward(
-    grad: Tensor, membrane: Tensor, steps: int, neuron: LIF, surrogate: Surrogate, *, constant: bool = False
+    grad: Tensor,
+    membrane: Tensor,
+    steps: int,
+    neuron: LIF,
+    surrogate: Surrogate,
+    *,
+    constant: bool = False,
+    current: Tensor | None = None,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Back-propagates through `neuron_forward`.
+    """Back-propagates through `neuron_forward`, as far as the normalised current.
 
     Args:
         grad: gradient of the spikes (steps N, C, ...), of the membrane's type.
@@ -431,9 +455,11 @@ def neuron_backward(
         neuron: the neuron's parameters.
         surrogate: derivative of the spike.
         constant: True where the current is the same at each step; its gradient is then the sum over the steps.
+        current: the current before it was normalised, of the membrane's type, where its products are wanted.
 
     Returns:
-        Gradient of the current, its sum by channel (C,) float32, and its non-zeros by pixel (N, H, W) or (N,) int32.
+        Gradient of the (normalised) current; by channel its sum and the sum of its products with `current` (0 without)
+        (2, C) float64; and its non-zeros by pixel (N, H, W) or (N,) int32.
     """
     membrane, grad = _check("membrane", membrane, (2, 4), _VALUES), _check("gradient", grad, (2, 4), _VALUES)
     if grad.shape != membrane.shape or grad.dtype != membrane.dtype:
@@ -443,14 +469,59 @@ def neuron_backward(
     count, c, blocks = _blocks(membrane.shape, steps)
     images = membrane.shape[0] // steps if constant else membrane.shape[0]
     out = empty_map((images, *membrane.shape[1:]), membrane.dtype)
-    sums = torch.empty(blocks, c)
+    if current is not None:
+        current = _check("current", current, (2, 4), (membrane.dtype,))
+        if current.shape != out.shape:
+            raise ValueError(f"current: expected {tuple(out.shape)}, got {tuple(current.shape)}")
+    sums = torch.empty(blocks, 2, c)
     nonzeros = torch.empty((images, *membrane.shape[2:]), dtype=torch.int32)
     _run(
         _kernel("neuron_backward"), ctypes.byref(_neuron(neuron, surrogate)), _pointer(grad), _pointer(membrane),
-        _pointer(out), membrane.dtype == torch.float16, constant, _pointer(sums), _pointer(nonzeros), _i64(steps),
-        _i64(count), _i64(c), tasks=blocks,
+        _pointer(out), membrane.dtype == torch.float16, constant, _pointer(current), _pointer(sums),
+        _pointer(nonzeros), _i64(steps), _i64(count), _i64(c), tasks=blocks,
     )  # fmt: skip
-    return out, sums.sum(0), nonzeros
+    return out, sums.sum(0, dtype=torch.float64), nonzeros
+
+
+def channel_sums(y: Tensor) -> Tensor:
+    """Sums of a map and of its squares over all pixels, by channel: (2, C) float64."""
+    y = _check("map", y, (2, 4), _VALUES)
+    count, c = pixels(y.shape), y.shape[1]
+    tasks = -(-count // _ROWS)
+    sums = torch.empty(tasks, 2, c)
+    _run(
+        _kernel("channel_sums"), _pointer(y), y.dtype == torch.float16, _i64(count), _i64(c), _pointer(sums),
+        tasks=tasks,
+    )  # fmt: skip
+    return sums.sum(0, dtype=torch.float64)
+
+
+def norm_backward_(grad: Tensor, y: Tensor, a: Tensor, b: Tensor, d: Tensor) -> Tensor:
+    """Replace `grad` by a grad + b y + d, with factors by channel, in place.
+
+    Args:
+        grad: a map, channels next to each other.
+        y: a map of the same shape and type.
+        a: (C,) float32.
+        b: (C,) float32.
+        d: (C,) float32.
+
+    Returns:
+        Non-zeros of the result by pixel, (N, H, W) or (N,) int32.
+    """
+    y, kept = _check("map", y, (2, 4), _VALUES), _check("gradient", grad, (2, 4), _VALUES)
+    if kept.data_ptr() != grad.data_ptr() or y.shape != grad.shape or y.dtype != grad.dtype:
+        raise ValueError(
+            f"gradient: expected channels-last {tuple(y.shape)} {y.dtype}, got {tuple(grad.shape)} {grad.dtype}"
+        )
+    count, c = pixels(y.shape), y.shape[1]
+    factors = [_channels(name, x, c) for name, x in (("a", a), ("b", b), ("d", d))]
+    nonzeros = torch.empty((y.shape[0], *y.shape[2:]), dtype=torch.int32)
+    _run(
+        _kernel("norm_backward"), _pointer(grad), _pointer(y), y.dtype == torch.float16, *map(_pointer, factors),
+        _i64(count), _i64(c), _pointer(nonzeros), tasks=-(-count // _ROWS),
+    )  # fmt: skip
+    return nonzeros
 
 
 def pool_forward(x: Tensor, k: int) -> tuple[Tensor, Tensor]:

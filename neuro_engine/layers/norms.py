@@ -20,6 +20,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
+from neuro_engine.engines.forward import LayerSpec
+from neuro_engine.engines.function import run_neuron, run_synapse
+from neuro_engine.engines.normalised import can_run, run_normalised_layer
 from neuro_engine.neuron import LIF
 
 _WEIGHT_STD = 0.05
@@ -95,6 +98,10 @@ class Norm(nn.Module):
     def forward(self, current: Tensor) -> Tensor:
         """The current (T, B, O, ...) that the neuron takes."""
         return current
+
+    def fire(self, x: Tensor, weight: Tensor, spec: LayerSpec, leak: Tensor | None) -> Tensor:
+        """Input (T, B, ...) to spikes, of a layer whose current is normalised."""
+        return run_neuron(self(run_synapse(x, weight, None, spec)), spec, leak)
 
 
 class WeightNorm(Norm):
@@ -177,6 +184,19 @@ class BatchNorm(Norm):
             _EPSILON,
         )
         return normal.view(-1, *current.shape[1:]).expand(current.shape)
+
+    def fire(self, x: Tensor, weight: Tensor, spec: LayerSpec, leak: Tensor | None) -> Tensor:
+        """As `Norm.fire`, in one pass in training where there are kernels for it."""
+        if not self.training or leak is not None or not can_run(x, weight, spec):
+            return super().fire(x, weight, spec, leak)
+        spikes, mean, variance = run_normalised_layer(x, weight, self.weight * self.factor, self.bias, _EPSILON, spec)
+        values = spikes[0, :, 0].numel() * (1 if x.stride(0) == 0 else x.shape[0])
+        if values < 2:
+            raise ValueError(f"expected more than one value per channel in training, got {tuple(spikes.shape)}")
+        with torch.no_grad():
+            self.running_mean.lerp_(mean, self.momentum)
+            self.running_var.lerp_(variance * (values / (values - 1)), self.momentum)
+        return spikes
 
     @torch.no_grad()
     def frozen(self) -> FrozenAffine:

@@ -7,7 +7,7 @@ import math
 import torch
 from torch import Tensor, nn
 
-from neuro_engine.engines.function import run_layer, run_neuron, run_synapse
+from neuro_engine.engines.function import run_layer, run_synapse
 from neuro_engine.layers.base import EngineLayer, check_input
 from neuro_engine.layers.norms import BatchNorm, NormFactory, NormName, make_norm
 from neuro_engine.neuron import LIF
@@ -69,9 +69,9 @@ class SpikingLayer(EngineLayer):
         Raises:
             ValueError: if the input has another shape than the layer wants.
         """
-        if self.norm.on_current:
-            return run_neuron(self.current(x), self.spec, self.leak)
         self._check(x)
+        if self.norm.on_current:
+            return self.norm.fire(x, self.synapse_weights()[0], self.spec, self.leak)
         return run_layer(x, *self.synapse_weights(), self.spec, self.leak)
 
     def current(self, x: Tensor) -> Tensor:
