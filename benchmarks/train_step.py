@@ -1,15 +1,19 @@
 """One training step of three spiking nets: against SpikingJelly, snnTorch, Norse and Sinabs, and against float64.
 
-Steps of all contestants are interleaved; what is compared is processor time, ratios round by round. `pip install -e
+Steps of all contestants are interleaved; what is compared is processor time, ratios round by round. Idle threads of
+OpenMP sleep, for all alike: spinning, they would count as work. `pip install -e
 ".[bench]"` brings the libraries; those that are absent take no part, and what would need them is null.
 """
 
 from __future__ import annotations
 
+import os
 import statistics
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
+
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # read when torch loads
 
 import torch
 
