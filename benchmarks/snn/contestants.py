@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 
 from benchmarks.snn.nets import Net, batch
-from benchmarks.snn.ours import VARIANTS, OurTrainer, Variant
+from benchmarks.snn.ours import UNCOUNTED, VARIANTS, OurTrainer, Variant
 from benchmarks.snn.peers import ANN, PeerTrainer, present
 from benchmarks.snn.trainers import Trainer
 
@@ -31,7 +31,7 @@ def trainer(name: str, net: Net, parameters: Path | None = None) -> Trainer:
         parameters: where `saved` put the parameters of ours; None calibrates afresh.
     """
     torch.manual_seed(_SEED)
-    for variant in VARIANTS:
+    for variant in (*VARIANTS, UNCOUNTED):
         if str(variant) == name:
             sample = batch(net)[0] if parameters is None else torch.load(parameters, mmap=True, weights_only=True)
             return OurTrainer(variant, net, sample)

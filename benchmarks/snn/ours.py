@@ -32,12 +32,15 @@ class Variant:
 
     norm: Norm
     precision: Literal["fp16", "fp32"]
+    counting: bool = True
 
     def __str__(self) -> str:
-        return f"NeuroFed {self.precision} {self.norm}"
+        return f"NeuroFed {self.precision} {self.norm}{'' if self.counting else ', not counting'}"
 
 
 VARIANTS = tuple(Variant(norm, precision) for precision in ("fp16", "fp32") for norm in ("weight", "batch"))
+UNCOUNTED = Variant("weight", "fp16", counting=False)
+"""What counting costs is the difference to this."""
 
 
 def _block(inputs: int, outputs: int, stride: int, norm: Norm) -> Residual:
@@ -95,7 +98,9 @@ class OurTrainer:
             calibrate(self.model, sample, RATE)
         else:
             self.model.load_state_dict(sample)
-        self._group = CoreGroup(self.model, Chip.load("core20_28nm"), precision=variant.precision)
+        self._group = CoreGroup(
+            self.model, Chip.load("core20_28nm"), precision=variant.precision, tracing=variant.counting
+        )
         self._optimizer = make_optimizer(self.model.parameters())
 
     def forward(self, inputs: Tensor) -> Tensor:
@@ -108,7 +113,8 @@ class OurTrainer:
 
     def observe(self, inputs: Tensor, targets: Tensor) -> Activity:
         """See `Trainer`."""
-        trace = self._group.train_step(inputs, targets, F.cross_entropy, self._optimizer).trace
+        group = CoreGroup(self.model, self._group.chip, precision=self._group.precision.name)
+        trace = group.train_step(inputs, targets, F.cross_entropy, self._optimizer).trace
         assert trace is not None
         spiking = [name for name, layer in self.model.engine_layers() if layer.surrogate is not None]
         return Activity(

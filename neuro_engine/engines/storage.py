@@ -29,18 +29,26 @@ def to_storage(x: Tensor, precision: Precision) -> Tensor:
     return x.to(precision.storage)
 
 
-def stored(x: Tensor, precision: Precision) -> Tensor:
-    """The values of a float32 tensor as they are stored, in float32; float64 is left as it is.
+def stored(weight: Tensor, precision: Precision) -> Tensor:
+    """The values of float32 weights as they are stored, in float32; float64 is left as it is.
 
     Args:
-        x: any shape.
+        weight: any shape.
         precision: the number format.
 
     Returns:
-        A tensor of the same shape; `x` itself where nothing is rounded.
+        A tensor of the same shape; `weight` itself where nothing is rounded.
+
+    Raises:
+        ValueError: if a weight is not finite, or too large for the format: neurons would be silent, not wrong to see.
     """
-    x = x.detach()
-    return x if x.dtype == torch.float64 else to_storage(x, precision).to(torch.float32)
+    weight = weight.detach()
+    if weight.dtype != torch.float64:
+        weight = to_storage(weight, precision).to(torch.float32)
+    if not torch.isfinite(weight.sum()):
+        shape = tuple(weight.shape)
+        raise ValueError(f"weights {shape}: expected finite numbers in {precision.name}, got NaN or infinity")
+    return weight
 
 
 def _dithered(x: Tensor) -> Tensor:

@@ -44,10 +44,13 @@ def test_what_could_not_be_measured_is_not_met():
 @pytest.mark.parametrize("absent", [None, "Norse"])
 def test_speed_needs_all_libraries(absent):
     ratios = {library: 3.0 + n for n, library in enumerate(LIBRARIES) if library != absent}
+    ratios[str(train_step.UNCOUNTED)] = 0.98
     variants = [str(train_step.WEIGHT), str(train_step.BATCH)]
     rows = [{"net": "a", "contestant": v, "times_faster_than": ratios, "highest_rate": 0.08} for v in variants]
     speeds = [row["value"] for row in train_step.step_musts(rows) if "faster" in row["name"]]
     assert speeds == ([None, None] if absent else [3.0, 3.0])
+    (counting,) = [row for row in train_step.step_musts(rows) if "counting" in row["name"]]
+    assert counting["value"] == pytest.approx(1 / 0.98)
 
 
 def test_memory_is_compared_with_the_leanest():

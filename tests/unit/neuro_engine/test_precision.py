@@ -97,9 +97,19 @@ def test_what_passes_between_layers_is_what_is_stored():
 def test_rounding_to_storage_is_to_nearest_even():
     x = torch.tensor([1.0, 1 + 2**-11, 1 + 3 * 2**-11, 1e-8, 65504.0, 70000.0, -2.5e-6])
     wanted = torch.tensor([1.0, 1.0, 1 + 2**-9, 0.0, 65504.0, float("inf"), -42 * 2.0**-24])
-    assert torch.equal(stored(x, FP16), wanted)
+    assert torch.equal(to_storage(x, FP16).float(), wanted)
+    assert torch.equal(stored(x[:5], FP16), wanted[:5])
     assert stored(x, FP32) is not None
     assert torch.equal(stored(x, FP32), x)
+
+
+@pytest.mark.parametrize(("value", "number_format"), [(float("nan"), FP32), (float("inf"), FP16), (7e4, FP16)])
+def test_weights_that_are_no_numbers_are_refused(value, number_format):
+    weight = torch.ones(3, 4)
+    weight[1, 2] = value
+    spec = LayerSpec("layer", LinearSynapse(), LIF(), triangle(), precision=number_format)
+    with pytest.raises(ValueError, match=r"weights \(3, 4\): expected finite numbers in fp.*, got NaN or infinity"):
+        run_layer(torch.ones(2, 1, 4), weight, None, spec)
 
 
 @native_only
