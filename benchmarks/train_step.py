@@ -206,6 +206,8 @@ def main() -> None:
     for net in scale.nets:
         print(f"{net.name}: time", flush=True)
         rows += (steps := measure_steps(net, scale))
+        for row in steps:
+            print(f"  {row['contestant']}: {row['cpu_ms']:.0f} ms, {row['times_faster_than']}", flush=True)
         musts += step_musts(steps)
     checked: list[Row] = []
     for net in scale.nets[: scale.probed]:

@@ -19,24 +19,24 @@ from torch import Tensor, nn
 from benchmarks.snn.nets import Net, batch
 from benchmarks.snn.ours import OurTrainer, Variant
 from neuro_engine.layers import EngineLayer
-from neuro_engine.surrogate import triangle
 from neuro_engine.synapse import ConvSynapse
 
 _EPSILON = 1e-5
 
 
 class _Spike(torch.autograd.Function):
-    """Given spikes forward; the triangle backward."""
+    """Given spikes forward; the triangle of a width backward."""
 
     @staticmethod
-    def forward(ctx: Any, distance: Tensor, spikes: Tensor) -> Tensor:
+    def forward(ctx: Any, distance: Tensor, spikes: Tensor, width: float) -> Tensor:
         ctx.save_for_backward(distance)
+        ctx.width = width
         return spikes
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:
         (distance,) = ctx.saved_tensors
-        return grad * (1 - distance.abs()).clamp_min(0), None
+        return grad * (ctx.width - distance.abs()).clamp_min(0) / ctx.width**2, None, None
 
 
 def _standardised(weight: Tensor, gain: Tensor) -> Tensor:
@@ -78,8 +78,9 @@ def reference(layer: EngineLayer, p: Mapping[str, Tensor], x: Tensor, spikes: Te
             v = h
             outputs.append(h)
             continue
-        assert (layer.surrogate, neuron.reset, neuron.detach_reset) == (triangle(), "hard", True)
-        outputs.append(_Spike.apply(h - neuron.threshold, spikes[t]))  # type: ignore[no-untyped-call]
+        assert (layer.surrogate.name, neuron.reset, neuron.detach_reset) == ("triangle", "hard", True)
+        spike = _Spike.apply(h - neuron.threshold, spikes[t], layer.surrogate.scale)  # type: ignore[no-untyped-call]
+        outputs.append(spike)
         v = h * (1 - spikes[t])
     output = torch.stack(outputs)
     return output.mean(0) if layer.surrogate is None else output
