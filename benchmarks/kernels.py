@@ -38,7 +38,7 @@ from torch import Tensor
 from torch.nn.grad import conv2d_input, conv2d_weight
 
 from benchmarks.common import arguments, finish, must
-from neuro_engine.kernels import build, native, reference
+from neuro_engine.kernels import buffers, build, native, reference
 from neuro_engine.kernels.native import Geometry
 from neuro_engine.neuron import LIF
 from neuro_engine.surrogate import Surrogate
@@ -256,7 +256,7 @@ class Numba:
     def _gather(
         self, offset: Array, value: Array, begin: Array, weight: Tensor, shape: torch.Size, sign: int
     ) -> Tensor:
-        out = native.empty_map((shape[0], weight.shape[0], *shape[2:]), torch.float32)
+        out = buffers.empty((shape[0], weight.shape[0], *shape[2:]), torch.float32)
         self._kernels["gather"](offset, value, begin, _blocks(weight), _maps(out, shape[0]), shape[2], sign)
         return out
 
@@ -511,7 +511,7 @@ _LOAD_NATIVE = """
 import json, time
 import torch, neuro_engine.neuron
 began = time.process_time()
-from neuro_engine.kernels import native
+from neuro_engine.kernels import buffers, native
 native.pack(torch.zeros(1, 1))
 print(json.dumps({"load_cpu_s": time.process_time() - began}))
 """

@@ -31,7 +31,7 @@ INPUTS, OUTPUTS = (2, 16, 64, 256), (16, 64, 256)
 _SPARSE, _DENSE = 0.05, 0.25
 _LOWEST, _HIGHEST = 0.0, 0.9
 _REPEATS = 5
-_SIDE, _STEPS, _MOST_IMAGES = 16, 4, 128
+_SIDE, _STEPS, _MOST_IMAGES = 16, 4, 512
 _NEURON, _SURROGATE = LIF(), triangle()
 _PRODUCTS = 1 << 25
 """Pixels x inputs x outputs of a measurement."""

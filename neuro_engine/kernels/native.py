@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from neuro_engine.kernels import build
+from neuro_engine.kernels import buffers, build
 from neuro_engine.neuron import LIF
 from neuro_engine.surrogate import Surrogate
 
@@ -142,12 +142,6 @@ def _i64(x: int) -> ctypes.c_int64:
     return ctypes.c_int64(x)
 
 
-def empty_map(shape: Sequence[int], dtype: torch.dtype) -> Tensor:
-    """An uninitialised map of a shape."""
-    layout = torch.channels_last if len(shape) == 4 else torch.contiguous_format
-    return torch.empty(tuple(shape), dtype=dtype, memory_format=layout)
-
-
 def pixels(shape: Sequence[int]) -> int:
     """Pixels of a map: N H W."""
     return int(torch.Size((shape[0], *shape[2:])).numel())
@@ -179,7 +173,7 @@ def pack(x: Tensor) -> tuple[Spikes | None, Tensor]:
 
 def unpack(spikes: Spikes, dtype: torch.dtype) -> Tensor:
     """Spikes as a map of 0.0 and 1.0."""
-    x = empty_map(spikes.shape, dtype)
+    x = buffers.empty(spikes.shape, dtype)
     count = pixels(spikes.shape)
     _run(
         _kernel("unpack"), _pointer(spikes.bits), _i64(count), _i64(spikes.shape[1]), _pointer(x),
@@ -271,7 +265,7 @@ def gather(
     kind, source = _source(x, geometry)
     _check_shape("result", shape, geometry.n, geometry.oc, geometry.oh, geometry.ow)
     rows, row, bias = _weights(weight, bias, geometry, transposed=transposed)
-    out, run = empty_map(shape, dtype), _run_length(pixels(shape))
+    out, run = buffers.empty(shape, dtype), _run_length(pixels(shape))
     _run(
         _kernel("synapse_gather"), ctypes.byref(geometry), kind, _pointer(source), _pointer(rows), _i64(row),
         _pointer(bias), _pointer(out), dtype == torch.float16, _i64(run), tasks=-(-pixels(shape) // run),
@@ -314,7 +308,7 @@ def layer_forward(
     rows, row, bias = _weights(weight, bias, geometry, transposed=transposed)
     count, _, _ = _blocks(shape, steps)
     run = _run_length(count)
-    spikes, membrane = empty_map(shape, dtype), empty_map(shape, dtype)
+    spikes, membrane = buffers.empty(shape, dtype), buffers.empty(shape, dtype)
     fired = torch.zeros(-(-count // run), steps, dtype=torch.int64)
     _run(
         _kernel("layer_forward"), ctypes.byref(geometry), kind, _pointer(source), _pointer(rows), _i64(row),
@@ -420,7 +414,7 @@ def neuron_forward(
     shape = (current.shape[0] * steps, *current.shape[1:]) if constant else tuple(current.shape)
     count, c, blocks = _blocks(shape, steps)
     scale, shift = (_channels(name, x, c) for name, x in (("scale", scale), ("shift", shift)))
-    spikes, membrane = empty_map(shape, dtype), empty_map(shape, dtype)
+    spikes, membrane = buffers.empty(shape, dtype), buffers.empty(shape, dtype)
     fired = torch.zeros(blocks, steps, dtype=torch.int64)
     _run(
         _kernel("neuron_forward"), ctypes.byref(_neuron(neuron, surrogate)), _pointer(current),
@@ -468,7 +462,7 @@ def neuron_backward(
         )
     count, c, blocks = _blocks(membrane.shape, steps)
     images = membrane.shape[0] // steps if constant else membrane.shape[0]
-    out = empty_map((images, *membrane.shape[1:]), membrane.dtype)
+    out = buffers.empty((images, *membrane.shape[1:]), membrane.dtype)
     if current is not None:
         current = _check("current", current, (2, 4), (membrane.dtype,))
         if current.shape != out.shape:
@@ -530,7 +524,7 @@ def pool_forward(x: Tensor, k: int) -> tuple[Tensor, Tensor]:
     n, c, h, w = x.shape
     if not 1 <= k <= _WIDEST_POOL or h < k or w < k:
         raise ValueError(f"pool: expected a window of 1..{_WIDEST_POOL} within the map, got {k} for {tuple(x.shape)}")
-    out, winner = empty_map((n, c, h // k, w // k), x.dtype), empty_map((n, c, h // k, w // k), torch.uint8)
+    out, winner = buffers.empty((n, c, h // k, w // k), x.dtype), buffers.empty((n, c, h // k, w // k), torch.uint8)
     _run(
         _kernel("pool_forward"), _pointer(x), x.dtype == torch.float16, _i64(n), _i64(h), _i64(w), _i64(c), _i64(k),
         _pointer(out), _pointer(winner), tasks=n * (h // k),
@@ -547,7 +541,7 @@ def pool_backward(grad: Tensor, winner: Tensor, shape: Sequence[int], k: int) ->
     if grad.shape != winner.shape or tuple(grad.shape) != (*shape[:2], shape[2] // k, shape[3] // k):
         raise ValueError(f"gradient: expected {tuple(winner.shape)}, got {tuple(grad.shape)} for a map of {shape}")
     n, c, h, w = shape
-    out = empty_map(shape, grad.dtype)
+    out = buffers.empty(shape, grad.dtype)
     _run(
         _kernel("pool_backward"), _pointer(grad), _pointer(winner), grad.dtype == torch.float16, _i64(n), _i64(h),
         _i64(w), _i64(c), _i64(k), _pointer(out), tasks=n * h,
