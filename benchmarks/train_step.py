@@ -42,6 +42,7 @@ class Scale:
         rounds: rounds of timing.
         passes: steps of each contestant in a round.
         seeds: repetitions of what is trained.
+        learning_rates: for the digits, each contestant's to be chosen.
         digits: digits to train with and to test on.
         video: preset and rounds of the video workload.
     """
@@ -53,6 +54,7 @@ class Scale:
     rounds: int
     passes: int
     seeds: tuple[int, ...]
+    learning_rates: tuple[float, ...]
     digits: tuple[int, int]
     video: tuple[str, int]
 
@@ -65,6 +67,7 @@ FULL = Scale(
     rounds=7,
     passes=2,
     seeds=(0, 1, 2),
+    learning_rates=accuracy.RATES,
     digits=(8000, 2000),
     video=("small", 3),
 )
@@ -76,6 +79,7 @@ QUICK = Scale(
     rounds=1,
     passes=1,
     seeds=(0,),
+    learning_rates=accuracy.RATES[1:2],
     digits=(64, 250),
     video=("tiny", 1),
 )
@@ -172,14 +176,22 @@ def measure_accuracy(scale: Scale) -> tuple[list[Row], list[Row]]:
     train, test = scale.digits
     preset, rounds = scale.video
     digits: dict[str, list[float]] = {}
+    rates: dict[str, float] = {}
     if accuracy.digits_folder().exists():
         names = (accuracy.OURS, *(["SpikingJelly"] if "SpikingJelly" in present() else []))
-        digits = {n: [accuracy.train_digits(n, seed, train=train, test=test) for seed in scale.seeds] for n in names}
+        rates = {name: accuracy.choose_rate(name, train=train, rates=scale.learning_rates) for name in names}
+        digits = {
+            n: [accuracy.train_digits(n, seed, lr, train=train, test=test) for seed in scale.seeds]
+            for n, lr in rates.items()
+        }
     video: dict[str, list[float]] = {
         "weight": [accuracy.train_video("weight", seed, preset=preset, rounds=rounds) for seed in scale.seeds],
         "batch": [accuracy.train_video("batch", seed, preset=preset, rounds=rounds) for seed in scale.seeds],
     }
-    rows = [{"task": "digits 28x28", "contestant": name, "accuracies": found} for name, found in digits.items()]
+    rows: list[Row] = [
+        {"task": "digits 28x28", "contestant": name, "accuracies": found, "learning_rate": rates[name]}
+        for name, found in digits.items()
+    ]
     rows += [{"task": "video", "contestant": f"norm {name}", "accuracies": found} for name, found in video.items()]
     peer = _difference(digits, accuracy.OURS, "SpikingJelly")
     norm = _difference(video, "weight", "batch")

@@ -38,7 +38,11 @@ def _idx(path: Path, header: int) -> Tensor:
     return torch.from_numpy(np.frombuffer(gzip.decompress(path.read_bytes()), np.uint8, offset=header).copy())
 
 
-def digits(train: int, test: int) -> tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor]]:
+Examples = tuple[Tensor, Tensor]
+"""Images and class numbers."""
+
+
+def digits(train: int, test: int) -> tuple[Examples, Examples]:
     """Images (N, 1, 28, 28) of spread 1 and class numbers (N,): the first to train with, the last to test on."""
     folder = digits_folder()
     images = _idx(folder / "t10k-images-idx3-ubyte.gz", 16).view(-1, 1, 28, 28).float()
@@ -47,26 +51,49 @@ def digits(train: int, test: int) -> tuple[tuple[Tensor, Tensor], tuple[Tensor, 
     return (images[:train], labels[:train]), (images[-test:], labels[-test:])
 
 
-def adam(parameters: Iterable[nn.Parameter]) -> Optimizer:
-    """The optimizer for the digits."""
-    return torch.optim.Adam(parameters, lr=2e-3)
+RATES = (1e-3, 2e-3, 4e-3, 8e-3, 1.6e-2)
+"""Learning rates to choose from. Standardised weights are scale-free, so no rate is the same for both."""
+_HELD_OUT = 1000
+_CHOOSING_SEED = 100
 
 
 def _over_time(images: Tensor) -> Tensor:
     return images.expand(DIGITS.steps, *images.shape)
 
 
-def train_digits(library: str, seed: int, *, train: int, test: int, epochs: int = EPOCHS) -> float:
+def choose_rate(library: str, *, train: int, rates: Iterable[float] = RATES) -> float:
+    """The learning rate with which a library does best on digits held out of the training digits.
+
+    Args:
+        library: as of `train_digits`.
+        train: digits to train with, the held out among them.
+        rates: to choose from.
+    """
+    held_out = min(_HELD_OUT, train // 2)
+    (images, labels), _ = digits(train, 1)
+    parts = (images[:-held_out], labels[:-held_out]), (images[-held_out:], labels[-held_out:])
+    return max(rates, key=lambda lr: _train(library, _CHOOSING_SEED, lr, *parts))
+
+
+def train_digits(library: str, seed: int, lr: float, *, train: int, test: int) -> float:
     """Accuracy on the test digits after some epochs.
 
     Args:
         library: one of `peers.LIBRARIES`, or `OURS`: weight-standardised, fp16, counting.
         seed: of the weights and of the order of the examples.
+        lr: learning rate of Adam.
         train: digits to train with.
         test: digits to test on.
-        epochs: passes.
     """
-    (images, labels), (test_images, test_labels) = digits(train, test)
+    return _train(library, seed, lr, *digits(train, test))
+
+
+def _train(library: str, seed: int, lr: float, seen: Examples, unseen: Examples) -> float:
+    (images, labels), (test_images, test_labels) = seen, unseen
+
+    def adam(parameters: Iterable[nn.Parameter]) -> Optimizer:
+        return torch.optim.Adam(parameters, lr=lr)
+
     torch.manual_seed(seed)
     trainer: Trainer
     if library == OURS:
@@ -74,7 +101,7 @@ def train_digits(library: str, seed: int, *, train: int, test: int, epochs: int 
     else:
         trainer = PeerTrainer(library, DIGITS, adam)
     generator = torch.Generator().manual_seed(seed)
-    for _ in range(epochs):
+    for _ in range(EPOCHS):
         for chosen in torch.randperm(len(images), generator=generator).split(DIGITS.batch):
             trainer.step(_over_time(images[chosen]), labels[chosen])
     trainer.model.eval()

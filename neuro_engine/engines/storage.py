@@ -60,3 +60,13 @@ def _dithered(x: Tensor) -> Tensor:
     noise = torch.randint(0, 1 << _HIDDEN_BITS, x.shape, dtype=torch.int32, generator=generator)
     bits = (x.contiguous().view(torch.int32) + noise) & -(1 << _HIDDEN_BITS)
     return bits.view(torch.float32)
+
+
+def kept(weight: Tensor, precision: Precision) -> Tensor:
+    """Stored weights as they are kept for BP: in the type of storage, which holds them exactly."""
+    return weight if weight.dtype == torch.float64 else weight.to(precision.storage)
+
+
+def widened(weight: Tensor) -> Tensor:
+    """Kept weights as the engines take them: at least float32."""
+    return weight if weight.dtype == torch.float64 else weight.to(torch.float32)

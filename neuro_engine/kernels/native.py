@@ -28,8 +28,10 @@ _MOST_OFFSETS = 2**32
 _MOST_PIXELS = 2**31
 _WIDEST_POOL = 15
 _PARTIALS = 8
-"""Into how many parts WG cuts its sum where the layer is too small to give that many threads something to do. A fixed
-number: the order of a sum must not depend on the threads."""
+"""Into how many parts WG cuts its sum at least where the layer is too small to give that many threads something to do.
+What the cut depends on is the shape alone: the order of a sum must not depend on the threads."""
+_LONGEST_SUM, _MOST_PARTIAL_BYTES = 8192, 1 << 22
+"""A part has at most so many pixels, to keep the error of its sum small, while the parts take few bytes."""
 _SHORTEST_RUN, _LONGEST_RUN, _RUNS = 16, 512, 8
 """Neighbouring pixels share events, so a task of FP and BP is a long run of them, if that leaves enough tasks."""
 _LEAST_PIXELS = 1024
@@ -337,7 +339,7 @@ def scatter(x: Tensor | Spikes, grad: Tensor, geometry: Geometry, weight_shape: 
         raise ValueError(f"weights: expected the shape of {geometry.oc} x {geometry.c}, got {tuple(weight_shape)}")
     taps, row = geometry.kh * geometry.kw, -(-geometry.oc // _UNIT) * _UNIT
     blocks = -(-geometry.oc // _BLOCK)
-    chunks = max(1, min(_PARTIALS // max(1, blocks), pixels(grad.shape) // _LEAST_PIXELS))
+    chunks = _chunks(pixels(grad.shape), blocks, taps * geometry.c * row * torch.float32.itemsize)
     partial = torch.empty(chunks, taps, geometry.c, row)
     _run(
         _kernel("synapse_scatter"), ctypes.byref(geometry), kind, _pointer(source), _pointer(grad),
@@ -349,6 +351,13 @@ def scatter(x: Tensor | Spikes, grad: Tensor, geometry: Geometry, weight_shape: 
         _i64(row), _pointer(out), tasks=-(-geometry.c // _PATCH),
     )  # fmt: skip
     return out
+
+
+def _chunks(count: int, blocks: int, partial_bytes: int) -> int:
+    """Into how many parts WG cuts its sum over `count` pixels, a part taking so many bytes."""
+    for_threads = min(_PARTIALS // max(1, blocks), count // _LEAST_PIXELS)
+    for_precision = min(count // _LONGEST_SUM, _MOST_PARTIAL_BYTES // max(1, partial_bytes))
+    return max(1, for_threads, for_precision)
 
 
 def count_pairs(geometry: Geometry, counts: Tensor, grad_counts: Tensor | None) -> Tensor:
