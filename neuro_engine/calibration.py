@@ -13,8 +13,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from neuro_engine.engines.storage import widened
 from neuro_engine.layers import SpikingLayer, engine_layers
-from neuro_engine.layers.base import wide
 from neuro_engine.network import SpikingNetwork
 
 _LOWEST_GAIN, _HIGHEST_GAIN = 1e-2, 1e3
@@ -73,4 +73,4 @@ def _fit_gain(layer: SpikingLayer, x: Tensor, target_rate: float) -> float:
 
 
 def _rate(layer: SpikingLayer, x: Tensor) -> float:
-    return wide(layer.forward(x)).mean().item()
+    return widened(layer.forward(x)).mean().item()

@@ -276,7 +276,7 @@ def fire(
         torch.mul(i, gain, out=h)
         if t:
             s = spikes[t - 1].to(dtype)
-            _add(h, _reset(membrane[t - 1].to(dtype), s, neuron), factor)
+            _add(h, after_reset(membrane[t - 1].to(dtype), s, neuron), factor)
             a = _adapt(a, s, neuron)
         if storage != dtype:
             h.copy_(membrane[t].copy_(h))
@@ -284,7 +284,7 @@ def fire(
     return spikes, membrane
 
 
-def _reset(h: Tensor, s: Tensor, neuron: LIF) -> Tensor:
+def after_reset(h: Tensor, s: Tensor, neuron: LIF) -> Tensor:
     """Membrane after the reset."""
     if neuron.reset == "hard":
         return h * (1 - s)
@@ -362,7 +362,7 @@ def fire_backward(
     grad_leak = None
     if leak is not None:
         pairs = zip(membrane, thresholds, strict=True)
-        states = (_reset(h.to(dtype), _spikes(h, threshold), neuron) for h, threshold in pairs)
+        states = (after_reset(h.to(dtype), _spikes(h, threshold), neuron) for h, threshold in pairs)
         grad_leak = _leak_gradient(grad_membrane, membrane, states, neuron, leak)
     return _current_gradient(grad_membrane, gain, neuron), grad_leak
 

@@ -67,6 +67,6 @@ def kept(weight: Tensor, precision: Precision) -> Tensor:
     return weight if weight.dtype == torch.float64 else weight.to(precision.storage)
 
 
-def widened(weight: Tensor) -> Tensor:
-    """Kept weights as the engines take them: at least float32."""
-    return weight if weight.dtype == torch.float64 else weight.to(torch.float32)
+def widened(x: Tensor) -> Tensor:
+    """What is stored, as it is computed with: at least float32."""
+    return x if x.dtype == torch.float64 else x.to(torch.float32)

@@ -360,7 +360,7 @@ def _chunks(count: int, blocks: int, partial_bytes: int) -> int:
     return max(1, for_threads, for_precision)
 
 
-def count_pairs(geometry: Geometry, counts: Tensor, grad_counts: Tensor | None) -> Tensor:
+def count_pairs(geometry: Geometry, counts: Tensor, grad_counts: Tensor) -> Tensor:
     """By image, the sum over target pixels of `grad_counts` times the `counts` that they meet, int64 (N,)."""
     if min(geometry.n, geometry.h, geometry.w, geometry.oh, geometry.ow) < 0 or geometry.stride < 1:
         raise ValueError(f"geometry: expected sizes from 0 and a stride from 1, got {geometry.n} images")
@@ -369,7 +369,7 @@ def count_pairs(geometry: Geometry, counts: Tensor, grad_counts: Tensor | None) 
         ("counts", counts, geometry.n * geometry.h * geometry.w),
         ("gradient counts", grad_counts, geometry.n * geometry.oh * geometry.ow),
     ):
-        if maps is not None and (maps.numel() != wanted or maps.dtype != torch.int32 or not maps.is_contiguous()):
+        if maps.numel() != wanted or maps.dtype != torch.int32 or not maps.is_contiguous():
             raise ValueError(f"{name}: expected {wanted} contiguous int32, got {tuple(maps.shape)} {maps.dtype}")
     _run(
         _kernel("count_pairs"), ctypes.byref(geometry), _pointer(counts), _pointer(grad_counts), _pointer(ops),

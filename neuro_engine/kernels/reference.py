@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.nn.grad import conv2d_input, conv2d_weight
 
+from neuro_engine import synapse
 from neuro_engine.kernels.native import Geometry
 from neuro_engine.neuron import LIF, fire, fire_backward
 from neuro_engine.surrogate import Surrogate
@@ -20,7 +21,7 @@ from neuro_engine.surrogate import Surrogate
 
 def count_nonzeros(x: Tensor) -> Tensor:
     """Non-zeros at each pixel of a map, int32."""
-    return (x != 0).sum(1).to(torch.int32)
+    return synapse.count_nonzeros(x).squeeze(1)
 
 
 def _map(x: Tensor) -> Tensor:
@@ -67,7 +68,7 @@ def scatter(x: Tensor, grad: Tensor, geometry: Geometry, weight_shape: Sequence[
     return weight.reshape(tuple(weight_shape)).to(torch.float32)
 
 
-def count_pairs(geometry: Geometry, counts: Tensor, grad_counts: Tensor | None) -> Tensor:
+def count_pairs(geometry: Geometry, counts: Tensor, grad_counts: Tensor) -> Tensor:
     """See `native.count_pairs`."""
     one = torch.ones(1, 1, geometry.kh, geometry.kw, dtype=torch.float64)
     single = Geometry.from_buffer_copy(geometry)
@@ -75,8 +76,7 @@ def count_pairs(geometry: Geometry, counts: Tensor, grad_counts: Tensor | None) 
     maps = counts.to(torch.float64).view(geometry.n, 1, geometry.h, geometry.w)
     shape = (geometry.n, 1, geometry.oh, geometry.ow)
     met = gather(maps, one, None, single, shape, torch.float64)
-    if grad_counts is not None:
-        met = met * grad_counts.to(torch.float64).view(shape)
+    met = met * grad_counts.to(torch.float64).view(shape)
     return met.sum((1, 2, 3)).to(torch.int64)
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Protocol, runtime_checkable
 
-import torch
 from torch import Tensor, nn
 
 from neuro_engine.engines.forward import LayerSpec
@@ -92,8 +91,3 @@ def check_input(name: str, x: Tensor, *features: int | str) -> None:
     if not fits or any(isinstance(f, int) and f != side for f, side in zip(features, x.shape[2:], strict=True)):
         wanted = ", ".join(str(f) for f in ("T", "B", *features))
         raise ValueError(f"{name}: expected an input ({wanted}) with T and B at least 1, got {tuple(x.shape)}")
-
-
-def wide(x: Tensor) -> Tensor:
-    """At least float32, for sums that the engines do not do."""
-    return x if x.dtype == torch.float64 else x.to(torch.float32)

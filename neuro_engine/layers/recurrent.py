@@ -18,10 +18,10 @@ from torch.autograd.function import once_differentiable
 
 from neuro_engine.engines.forward import LayerSpec
 from neuro_engine.engines.function import run_synapse
-from neuro_engine.layers.base import wide
+from neuro_engine.engines.storage import widened
 from neuro_engine.layers.norms import NormFactory, NormName
 from neuro_engine.layers.spiking import SpikingLinear
-from neuro_engine.neuron import LIF
+from neuro_engine.neuron import LIF, after_reset
 from neuro_engine.surrogate import Surrogate
 from neuro_engine.synapse import LinearSynapse
 from neuro_engine.trace import Engine, EngineCount, TensorClass, TensorCount, Trace
@@ -87,7 +87,7 @@ class _Fire(torch.autograd.Function):
             reads = {TensorClass.MEMBRANE: TensorCount.values(elements, elements)}
             count = EngineCount(multiplies=True, neuron_updates=elements, reads=reads)
             spec.trace.record(spec.name, Engine.BP, count)
-        through_spikes = wide(grad_spikes) * spec.surrogate.derivative(above)
+        through_spikes = widened(grad_spikes) * spec.surrogate.derivative(above)
         return through_spikes + grad_membrane, -through_spikes, None
 
 
@@ -161,13 +161,7 @@ class _State:
         h = self._gain * self._i + self._leak * self._v
         threshold = torch.as_tensor(neuron.threshold + neuron.adaptation * self._a, dtype=h.dtype)
         spikes, h = _Fire.apply(h, threshold.expand_as(h), spec)  # type: ignore[no-untyped-call]
-        s = wide(spikes).detach() if neuron.detach_reset else wide(spikes)
+        s = widened(spikes).detach() if neuron.detach_reset else widened(spikes)
         self._a = neuron.adaptation_leak * self._a + s
-        self._v = _reset(h, s, neuron)
+        self._v = after_reset(h, s, neuron)
         return spikes  # type: ignore[no-any-return]
-
-
-def _reset(h: Tensor, s: Tensor, neuron: LIF) -> Tensor:
-    if neuron.reset == "hard":
-        return h * (1 - s)
-    return h - neuron.drop * s if neuron.reset == "soft" else h

@@ -7,7 +7,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from neuro_engine.engines.pool import max_pool
-from neuro_engine.layers.base import check_input, wide
+from neuro_engine.engines.storage import widened
+from neuro_engine.layers.base import check_input
 
 
 def _check_maps(module: nn.Module, x: Tensor, kernel_size: int = 1) -> None:
@@ -54,7 +55,7 @@ class AvgPool2d(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Pool each time step."""
         _check_maps(self, x, self.kernel_size)
-        pooled = F.avg_pool2d(wide(x.flatten(0, 1)), self.kernel_size)
+        pooled = F.avg_pool2d(widened(x.flatten(0, 1)), self.kernel_size)
         return pooled.view(*x.shape[:2], *pooled.shape[1:])
 
     def follow(self, values: bool) -> bool:
@@ -68,7 +69,7 @@ class GlobalAvgPool2d(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Pool each time step."""
         _check_maps(self, x)
-        return wide(x).mean((3, 4))
+        return widened(x).mean((3, 4))
 
     def follow(self, values: bool) -> bool:
         """A mean is a value."""

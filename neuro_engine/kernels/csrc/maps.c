@@ -76,14 +76,14 @@ int collect(const float *partial, int64_t chunks, int64_t a, int64_t b, int64_t 
     return failed;
 }
 
-/* ops[image] = sum over target pixels of grad[target] x sum over taps of count[source]; a NULL grad is 1 everywhere. */
+/* ops[image] = sum over target pixels of grad[target] x sum over taps of count[source]. */
 int count_pairs(const geometry *g, const int32_t *count, const int32_t *grad, int64_t *ops, int threads) {
     TEAM for (int64_t image; (image = take(&counter)) < g->n;) {
         const int32_t *from = count + image * g->h * g->w;
         int64_t total = 0;
         for (int64_t y = 0; y < g->oh; y++)
             for (int64_t x = 0; x < g->ow; x++) {
-                int64_t weight = grad ? grad[(image * g->oh + y) * g->ow + x] : 1, seen = 0;
+                int64_t weight = grad[(image * g->oh + y) * g->ow + x], seen = 0;
                 if (!weight) continue;
                 for (int64_t ky = 0; ky < g->kh; ky++)
                     for (int64_t kx = 0; kx < g->kw; kx++) {

@@ -99,7 +99,6 @@ def test_rounding_to_storage_is_to_nearest_even():
     wanted = torch.tensor([1.0, 1.0, 1 + 2**-9, 0.0, 65504.0, float("inf"), -42 * 2.0**-24])
     assert torch.equal(to_storage(x, FP16).float(), wanted)
     assert torch.equal(stored(x[:5], FP16), wanted[:5])
-    assert stored(x, FP32) is not None
     assert torch.equal(stored(x, FP32), x)
 
 
