@@ -20,6 +20,10 @@ help:
 	$(BIN)/python -m pip install -q -c constraints.txt -e ".[dev,docker]"
 	@touch $@
 
+.venv/interop: .venv/dev
+	$(BIN)/python -m pip install -q -c constraints.txt -e ".[interop]"
+	@touch $@
+
 run: .venv/run
 	$(BIN)/neurofed run $(ARGS)
 

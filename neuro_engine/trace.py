@@ -11,6 +11,9 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from itertools import zip_longest
+from types import MappingProxyType
+
+from neuro_engine.geometry import Geometry
 
 
 class Engine(StrEnum):
@@ -132,6 +135,22 @@ class Trace:
         self.steps = 0
         self.samples = 0
         self._counts: dict[str, dict[Engine, EngineCount]] = {}
+        self._geometry: dict[str, Geometry] = {}
+
+    def describe(self, layer: str, geometry: Geometry) -> None:
+        """Say what shape the synapses of `layer` have.
+
+        Raises:
+            ValueError: it was described with another shape before.
+        """
+        known = self._geometry.setdefault(layer, geometry)
+        if known != geometry:
+            raise ValueError(f"layer {layer!r}: expected one geometry in a trace, got {known} and {geometry}")
+
+    @property
+    def geometry(self) -> Mapping[str, Geometry]:
+        """The shapes of the layers that were described."""
+        return MappingProxyType(self._geometry)
 
     def record(self, layer: str, engine: Engine, count: EngineCount) -> None:
         """Add what `engine` did for `layer`."""
@@ -155,6 +174,8 @@ class Trace:
     def __iadd__(self, other: Trace) -> Trace:
         self.steps += other.steps
         self.samples += other.samples
+        for layer, shape in other.geometry.items():
+            self.describe(layer, shape)
         for layer, engine, count in other:
             self.record(layer, engine, count)
         return self

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from neuro_engine.engines.operand import Operand
 from neuro_engine.engines.storage import to_storage
-from neuro_engine.kernels import crossover, native
+from neuro_engine.kernels import buffers, crossover, native
 from neuro_engine.kernels.native import Geometry
 from neuro_engine.neuron import LIF
 from neuro_engine.precision import Precision
@@ -67,7 +67,7 @@ def current(
     if weight.dtype == torch.float64:
         return synapse.current(operand.dense(torch.float64), weight, bias)
     dense = precision.dense
-    low = synapse.current(operand.dense(dense), weight.to(dense), None if bias is None else bias.to(dense))
+    low = synapse.current(operand.dense(dense), _converted(weight, dense), None if bias is None else bias.to(dense))
     return low.to(dtype)
 
 
@@ -103,7 +103,7 @@ def input_gradient(
     if weight.dtype == torch.float64:
         return synapse.input_gradient(grad, weight, input_shape)
     dense = precision.dense
-    error = synapse.input_gradient(grad.to(dense), weight.to(dense), input_shape)
+    error = synapse.input_gradient(_converted(grad, dense), _converted(weight, dense), input_shape)
     return to_storage(error.to(torch.float32), precision)
 
 
@@ -118,8 +118,13 @@ def weight_gradient(
             return native.scatter(operand.events, grad, geometry, rows).transpose(0, 1)
         return native.scatter(operand.events, grad, geometry, weight_shape)
     dtype = torch.float64 if grad.dtype == torch.float64 else precision.dense
-    result = synapse.weight_gradient(grad.to(dtype), operand.dense(dtype), weight_shape)
+    result = synapse.weight_gradient(_converted(grad, dtype), operand.dense(dtype), weight_shape)
     return result if dtype == torch.float64 else result.to(torch.float32)
+
+
+def _converted(x: Tensor, dtype: torch.dtype) -> Tensor:
+    """A tensor in another type, in memory that is used again."""
+    return x if x.dtype == dtype else buffers.empty(x.shape, dtype).copy_(x)
 
 
 def pair_counts(synapse: Synapse, x_counts: Tensor, grad_counts: Tensor, weight_shape: torch.Size) -> Tensor:

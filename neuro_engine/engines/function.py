@@ -14,7 +14,7 @@ from torch.autograd.function import once_differentiable
 
 from neuro_engine.engines.backward import fold, neuron_backward, synapse_backward
 from neuro_engine.engines.forward import LayerSpec, layer_forward, neuron_forward, synapse_forward
-from neuro_engine.engines.storage import kept, stored, widened
+from neuro_engine.engines.storage import stored
 from neuro_engine.engines.weight_gradient import weight_gradient
 
 # Gradients of the arguments of `_Layer`, `_Synapse` and `_Neuron`; None for the specification.
@@ -31,7 +31,7 @@ class _Layer(torch.autograd.Function):
     ) -> Tensor:
         weight = stored(weight, spec.precision)
         output, membrane, operand = layer_forward(x, weight, bias, spec, leak)
-        ctx.save_for_backward(kept(weight, spec.precision), membrane, leak, *operand.tensors())
+        ctx.save_for_backward(weight, membrane, leak, *operand.tensors())
         ctx.spec, ctx.with_bias, ctx.operand = spec, bias is not None, operand.without_tensors()
         return output.clone() if output is membrane else output
 
@@ -39,7 +39,7 @@ class _Layer(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, grad_output: Tensor) -> _LayerGradients:
         weight, membrane, leak, *saved = ctx.saved_tensors
-        weight, operand = widened(weight), ctx.operand.restored(tuple(saved))
+        operand = ctx.operand.restored(tuple(saved))
         grad, grad_leak = neuron_backward(grad_output, membrane, ctx.spec, leak, constant=operand.constant)
         grad_x = synapse_backward(grad, weight, operand, ctx.spec, propagate=ctx.needs_input_grad[0])
         grad_weight, grad_bias = weight_gradient(grad, operand, weight.shape, ctx.spec, with_bias=ctx.with_bias)
@@ -53,7 +53,7 @@ class _Synapse(torch.autograd.Function):
     def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, spec: LayerSpec) -> Tensor:
         weight = stored(weight, spec.precision)
         current, operand = synapse_forward(x, weight, bias, spec)
-        ctx.save_for_backward(kept(weight, spec.precision), *operand.tensors())
+        ctx.save_for_backward(weight, *operand.tensors())
         ctx.spec, ctx.with_bias, ctx.operand = spec, bias is not None, operand.without_tensors()
         return current
 
@@ -61,7 +61,7 @@ class _Synapse(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, grad_current: Tensor) -> _SynapseGradients:
         weight, *saved = ctx.saved_tensors
-        weight, operand = widened(weight), ctx.operand.restored(tuple(saved))
+        operand = ctx.operand.restored(tuple(saved))
         grad = fold(grad_current, operand, ctx.spec)
         grad_x = synapse_backward(grad, weight, operand, ctx.spec, propagate=ctx.needs_input_grad[0])
         grad_weight, grad_bias = weight_gradient(grad, operand, weight.shape, ctx.spec, with_bias=ctx.with_bias)

@@ -18,7 +18,7 @@ from neuro_engine.engines import dispatch
 from neuro_engine.engines.backward import Gradient, count_membrane, synapse_backward
 from neuro_engine.engines.forward import LayerSpec, count_neuron, count_synapse, runs_native
 from neuro_engine.engines.operand import read
-from neuro_engine.engines.storage import kept, stored, widened
+from neuro_engine.engines.storage import stored
 from neuro_engine.engines.weight_gradient import weight_gradient
 from neuro_engine.kernels import native
 
@@ -46,7 +46,7 @@ class _NormalisedLayer(torch.autograd.Function):
         if spec.trace is not None:
             count_synapse(operand, weight, spec)
             count_neuron(spikes, fired, spec)
-        ctx.save_for_backward(kept(weight, spec.precision), current, membrane, gamma, mean, inverse, *operand.tensors())
+        ctx.save_for_backward(weight, current, membrane, gamma, mean, inverse, *operand.tensors())
         ctx.spec, ctx.operand, ctx.steps = spec, operand.without_tensors(), x.shape[0]
         statistics = mean.to(torch.float32), variance.to(torch.float32)
         ctx.mark_non_differentiable(*statistics)
@@ -56,7 +56,7 @@ class _NormalisedLayer(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, grad_output: Tensor, *statistics: Tensor) -> _Gradients:
         weight, current, membrane, gamma, mean, inverse, *saved = ctx.saved_tensors
-        spec, operand, weight = ctx.spec, ctx.operand.restored(tuple(saved)), widened(weight)
+        spec, operand = ctx.spec, ctx.operand.restored(tuple(saved))
         if spec.trace is not None:
             count_membrane(membrane, spec)
         folded, sums, _ = native.neuron_backward(

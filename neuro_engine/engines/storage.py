@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from neuro_engine.kernels import native
+from neuro_engine.kernels import native, reference
 from neuro_engine.precision import Precision
 
 _HIDDEN_BITS = 13  # of binary32's mantissa, beyond binary16's
@@ -30,7 +30,7 @@ def to_storage(x: Tensor, precision: Precision) -> Tensor:
 
 
 def stored(weight: Tensor, precision: Precision) -> Tensor:
-    """The values of float32 weights as they are stored, in float32; float64 is left as it is.
+    """Weights as they are stored, in the type of storage; float64 is left as it is.
 
     Args:
         weight: any shape.
@@ -43,12 +43,15 @@ def stored(weight: Tensor, precision: Precision) -> Tensor:
         ValueError: if a weight is not finite, or too large for the format: neurons would be silent, not wrong to see.
     """
     weight = weight.detach()
-    if weight.dtype != torch.float64:
-        weight = to_storage(weight, precision).to(torch.float32)
-    if not torch.isfinite(weight.sum()):
+    if weight.dtype == torch.float32 and precision.storage == torch.float16 and not precision.stochastic:
+        rounded, finite = reference.to_half(weight) if native.library() is None else native.to_half(weight)
+    else:
+        rounded = weight if weight.dtype == torch.float64 else to_storage(weight, precision)
+        finite = bool(torch.isfinite(rounded.sum(dtype=torch.promote_types(rounded.dtype, torch.float32))))
+    if not finite:
         shape = tuple(weight.shape)
         raise ValueError(f"weights {shape}: expected finite numbers in {precision.name}, got NaN or infinity")
-    return weight
+    return rounded
 
 
 def _dithered(x: Tensor) -> Tensor:
@@ -60,11 +63,6 @@ def _dithered(x: Tensor) -> Tensor:
     noise = torch.randint(0, 1 << _HIDDEN_BITS, x.shape, dtype=torch.int32, generator=generator)
     bits = (x.contiguous().view(torch.int32) + noise) & -(1 << _HIDDEN_BITS)
     return bits.view(torch.float32)
-
-
-def kept(weight: Tensor, precision: Precision) -> Tensor:
-    """Stored weights as they are kept for BP: in the type of storage, which holds them exactly."""
-    return weight if weight.dtype == torch.float64 else weight.to(precision.storage)
 
 
 def widened(x: Tensor) -> Tensor:

@@ -110,3 +110,28 @@ def pool_backward(grad: Tensor, x: Tensor, k: int) -> Tensor:
     leaf = x.to(torch.float32).requires_grad_()
     (result,) = torch.autograd.grad(F.max_pool2d(leaf, k), leaf, grad.to(torch.float32))
     return result.to(grad.dtype)
+
+
+def to_half(x: Tensor) -> tuple[Tensor, bool]:
+    """See `native.to_half`."""
+    rounded = x.to(torch.float16)
+    return rounded, bool(torch.isfinite(rounded).all())
+
+
+def standardise(rows: Tensor, gain: Tensor, epsilon: float) -> tuple[Tensor, Tensor, Tensor]:
+    """See `native.standardise`; in the type of `rows`."""
+    mean = rows.mean(1)
+    centred = rows - mean.unsqueeze(1)
+    inverse = torch.rsqrt(torch.linalg.vector_norm(centred, dim=1).square() + epsilon)
+    return centred * (gain * inverse).unsqueeze(1), mean, inverse
+
+
+def standardise_backward(
+    grad: Tensor, rows: Tensor, gain: Tensor, mean: Tensor, inverse: Tensor
+) -> tuple[Tensor, Tensor]:
+    """See `native.standardise_backward`; in the type of `rows`."""
+    centred = rows - mean.unsqueeze(1)
+    projection = inverse * torch.linalg.vecdot(grad, centred)
+    a = (gain * inverse).unsqueeze(1)
+    b = a * (inverse * projection).unsqueeze(1)
+    return (grad - grad.mean(1, keepdim=True)) * a - centred * b, projection

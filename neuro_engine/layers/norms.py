@@ -23,6 +23,7 @@ from torch.autograd.function import once_differentiable
 from neuro_engine.engines.forward import LayerSpec
 from neuro_engine.engines.function import run_neuron, run_synapse
 from neuro_engine.engines.normalised import can_run, run_normalised_layer
+from neuro_engine.kernels import native, reference
 from neuro_engine.neuron import LIF
 
 _WEIGHT_STD = 0.05
@@ -39,22 +40,21 @@ class _Standardise(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, weight: Tensor, gain: Tensor) -> Tensor:
-        mean = weight.mean(1, keepdim=True)
-        y = weight - mean
-        r = torch.rsqrt(torch.linalg.vector_norm(y, dim=1, keepdim=True).square_().add_(_EPSILON))
+        run = native.standardise if _on_kernels(weight) else reference.standardise
+        y, mean, r = run(weight, gain, _EPSILON)
         ctx.save_for_backward(weight, gain, mean, r)
-        return y.mul_(gain.unsqueeze(1) * r)
+        return y
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor]:
         weight, gain, mean, r = ctx.saved_tensors
-        total = grad.sum(1, keepdim=True)
-        projection = r * (torch.linalg.vecdot(grad, weight).unsqueeze(1) - mean * total)
-        a = gain.unsqueeze(1) * r
-        b = -a * r * projection
-        grad_weight = torch.addcmul(-a * total / weight.shape[1] - b * mean, weight, b).addcmul_(grad, a)
-        return grad_weight, projection.squeeze(1)
+        run = native.standardise_backward if _on_kernels(weight) else reference.standardise_backward
+        return run(grad, weight, gain, mean, r)
+
+
+def _on_kernels(weight: Tensor) -> bool:
+    return native.library() is not None and weight.dtype == torch.float32 and weight.device.type == "cpu"
 
 
 def standardise(weight: Tensor, gain: Tensor) -> Tensor:

@@ -101,3 +101,12 @@ def test_more_channels_than_the_lists_can_name():
             torch.empty(0, 2**17), weight, None, Geometry(0, 1, 1, 2**17, 1, 1, 2**17, 1, 1, 1, 0, 0), (0, 2**17),
             torch.float32,
         )  # fmt: skip
+
+
+@SETTINGS
+@given(tensors(), tensors(), tensors())
+def test_weights(x, gain, grad):
+    _answers(native.to_half, x)
+    result = _answers(native.standardise, x, gain, 1e-5)
+    if result is not None:
+        _answers(native.standardise_backward, grad, x, gain, *result[1:])

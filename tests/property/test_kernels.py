@@ -99,6 +99,44 @@ def test_scatter_is_the_gradient_of_the_weights(g, density, grad_density, dtype,
 
 
 @SETTINGS
+@given(convolutions(), st.booleans(), seeds)
+def test_weights_of_binary16_are_those_numbers(g, back, seed):
+    generator = torch.Generator().manual_seed(seed)
+    weight = torch.randn((g.oc, g.c, g.kh, g.kw), generator=generator).half()
+    geometry = _swapped(g) if back else g
+    x = _values(generator, (geometry.n, geometry.c, geometry.h, geometry.w), 0.3, torch.float16, graded=True)
+    shape = (geometry.n, geometry.oc, geometry.oh, geometry.ow)
+    found, wanted = (
+        native.gather(x, w, None, geometry, shape, torch.float32, transposed=back) for w in (weight, weight.float())
+    )
+    assert torch.equal(found, wanted)
+
+
+@SETTINGS
+@given(st.integers(1, 40), st.integers(1, 300), st.sampled_from([1e-3, 1.0, 300.0]), seeds)
+def test_standardised_rows_and_their_gradients_are_those_of_the_reference(outputs, fan_in, spread, seed):
+    generator = torch.Generator().manual_seed(seed)
+    rows, grad = (torch.randn((outputs, fan_in), generator=generator) for _ in range(2))
+    rows, gain = (rows + 0.5) * spread, torch.randn(outputs, generator=generator)
+    found = native.standardise(rows, gain, 1e-5)
+    wanted = reference.standardise(rows.double(), gain.double(), 1e-5)
+    torch.testing.assert_close(found, tuple(x.float() for x in wanted), rtol=2e-5, atol=2e-5)
+    found = native.standardise_backward(grad, rows, gain, found[1], found[2])
+    wanted = reference.standardise_backward(grad.double(), rows.double(), gain.double(), *wanted[1:])
+    scale = float(wanted[0].abs().max().clamp(min=1.0))  # a gradient is as large as one over the rows' spread
+    torch.testing.assert_close(found, tuple(x.float() for x in wanted), rtol=1e-3, atol=1e-3 * scale)
+
+
+@SETTINGS
+@given(st.integers(0, 5000), st.sampled_from([1e-9, 1e-4, 1.0, 7e4]), seeds)
+def test_rounding_of_weights_is_torchs(count, spread, seed):
+    x = torch.randn(count, generator=torch.Generator().manual_seed(seed)) * spread
+    (found, finite), (wanted, is_finite) = native.to_half(x), reference.to_half(x)
+    assert torch.equal(found, wanted)
+    assert finite == is_finite
+
+
+@SETTINGS
 @given(st.integers(1, 70), channels, channels, densities, dtypes, seeds)
 def test_linear_is_a_convolution_of_one_pixel(n, c, o, density, dtype, seed):
     generator = torch.Generator().manual_seed(seed)
@@ -199,7 +237,9 @@ def test_results_do_not_depend_on_the_number_of_threads(threads):
         current = native.gather(x, weight, None, g, (8, 70, 12, 12), torch.float32)
         spikes, membrane, _ = native.neuron_forward(current, 2, LIF(), Surrogate("triangle", 1.0), torch.float16)
         back = native.neuron_backward(grad, membrane, 2, LIF(), Surrogate("triangle", 1.0))
-        return [native.scatter(x, grad, g, weight.shape), current, spikes, *back]
+        rows, mean, inverse = native.standardise(weight.flatten(1), weight[:, 0, 0, 0], 1e-5)
+        rows_back = native.standardise_backward(rows, weight.flatten(1), weight[:, 0, 0, 0], mean, inverse)
+        return [native.scatter(x, grad, g, weight.shape), current, spikes, *back, rows, *rows_back]
 
     try:
         torch.set_num_threads(1)

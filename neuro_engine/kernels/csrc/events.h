@@ -9,7 +9,7 @@ enum { BITS, FLOATS, HALVES };
 
 /* A convolution's geometry: the map that is read ("source") has h x w pixels of c channels, the map that is walked over
  * ("target") has oh x ow. A pixel of the target meets the source at target * stride + tap - padding; where transposed,
- * at those source pixels whose own taps meet the target. Matches `_geometry` in native.py. */
+ * at those source pixels whose own taps meet the target. Matches `_geometry` in native/events.py. */
 typedef struct {
     int64_t n, h, w, c, oh, ow, oc, kh, kw, stride, padding, transposed;
 } geometry;

@@ -1,4 +1,4 @@
-/* What surrounds the engines: packing spikes to bits, arranging weights, pooling, counting operations. */
+/* What surrounds the engines: packing spikes to bits, pooling, counting operations. */
 #include "events.h"
 
 /* x [pixels][c] -> bits [pixels][words(c)], counts[pixels] of the non-zeros; *graded is set where a value is neither 0
@@ -37,42 +37,6 @@ int unpack(const uint64_t *bits, int64_t pixels, int64_t c, void *x, int is_half
                 if (is_half) ((half *)x)[p * c + i] = bit ? 0x3c00 : 0;
                 else ((float *)x)[p * c + i] = (float)bit;
             }
-    return failed;
-}
-
-enum { PATCH = 16 }; /* transposing goes by patches, which fit a cache */
-
-/* weight [a][b][taps] -> [taps][b][row] (rows of a) or, transposed, [taps][a][row] (rows of b); beyond the channels 0.
- * A task is a patch of the listed channels. */
-int arrange(const float *weight, int64_t a, int64_t b, int64_t taps, int transposed, int64_t row, float *out,
-            int threads) {
-    int64_t listed = transposed ? a : b, rows = transposed ? b : a;
-    int64_t list_step = transposed ? b * taps : taps, row_step = transposed ? taps : b * taps;
-    TEAM for (int64_t task; (task = take(&counter)) * PATCH < listed;)
-        for (int64_t r0 = 0; r0 < row; r0 += PATCH)
-            for (int64_t l = task * PATCH; l < (task + 1) * PATCH && l < listed; l++)
-                for (int64_t tap = 0; tap < taps; tap++) {
-                    float *to = out + (tap * listed + l) * row;
-                    const float *from = weight + l * list_step + tap;
-                    for (int64_t r = r0; r < r0 + PATCH; r++) to[r] = r < rows ? from[r * row_step] : 0.f;
-                }
-    return failed;
-}
-
-/* partial [chunks][taps][b][row] -> weight gradient [a][b][taps] */
-int collect(const float *partial, int64_t chunks, int64_t a, int64_t b, int64_t taps, int64_t row, float *out,
-            int threads) {
-    TEAM for (int64_t task; (task = take(&counter)) * PATCH < b;)
-        for (int64_t r0 = 0; r0 < a; r0 += PATCH)
-            for (int64_t i = task * PATCH; i < (task + 1) * PATCH && i < b; i++)
-                for (int64_t tap = 0; tap < taps; tap++) {
-                    float sum[PATCH] = {0};
-                    for (int64_t chunk = 0; chunk < chunks; chunk++) {
-                        const float *from = partial + ((chunk * taps + tap) * b + i) * row + r0;
-                        for (int64_t r = 0; r < PATCH; r++) sum[r] += from[r];
-                    }
-                    for (int64_t r = r0; r < r0 + PATCH && r < a; r++) out[(r * b + i) * taps + tap] = sum[r - r0];
-                }
     return failed;
 }
 

@@ -6,7 +6,7 @@
 
 enum { HARD, SOFT, NONE };
 
-/* Matches `_neuron` in native.py. */
+/* Matches `_neuron` in native/neuron.py. */
 typedef struct {
     float leak, gain, threshold, drop, scale;
     int32_t reset, detach, surrogate;

@@ -5,6 +5,7 @@ from types import ModuleType
 
 import pytest
 import torch
+from support import need
 from torch import Tensor, nn
 
 from neuro_engine.convert import from_snntorch, from_spikingjelly
@@ -22,14 +23,14 @@ def frames(channels: int = 2, side: int = 12) -> Tensor:
 def snn() -> ModuleType:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        return pytest.importorskip("snntorch", reason="needs the extra `interop`")
+        return need("snntorch", "interop")
 
 
 @pytest.fixture
 def sj() -> ModuleType:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        base = pytest.importorskip("spikingjelly.activation_based", reason="needs the extra `interop`")
+        base = need("spikingjelly.activation_based", "interop")
         from spikingjelly.activation_based import functional, layer, neuron, surrogate  # noqa: F401
     return base
 

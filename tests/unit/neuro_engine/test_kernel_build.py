@@ -73,7 +73,7 @@ def test_every_level_of_this_processor_gives_the_same_bits(tmp_path):
     script = (
         "import ctypes, sys\n"
         "from neuro_engine.kernels import native\n"
-        "lib = ctypes.CDLL(sys.argv[1]); native.library = lambda: lib\n"
+        "lib = ctypes.CDLL(sys.argv[1]); native.binding.library = lambda: lib\n"
     )
     found = []
     for level in usable:

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from support import need
 from torch import Tensor, nn
 
 from neuro_engine.layers import (
@@ -23,7 +24,7 @@ from neuro_engine.neuron import LIF, alif, fire, leaky, parametric_lif_node
 from neuro_engine.nir_io import from_nir, to_nir
 from neuro_engine.surrogate import atan
 
-nir = pytest.importorskip("nir", reason="needs the extra `interop`")
+nir = need("nir", "interop")
 
 
 def convolutional(norm: str = "weight", neuron: LIF | None = None, groups: int = 2) -> SpikingNetwork:

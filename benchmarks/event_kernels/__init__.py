@@ -1,0 +1,1 @@
+"""What `benchmarks.kernels` measures, and against what."""
