@@ -140,12 +140,9 @@ class Trace:
     def describe(self, layer: str, geometry: Geometry) -> None:
         """Say what shape the synapses of `layer` have.
 
-        Raises:
-            ValueError: it was described with another shape before.
+        Batches may differ in size and length. Operations are counted for each; the shape is that of the first.
         """
-        known = self._geometry.setdefault(layer, geometry)
-        if known != geometry:
-            raise ValueError(f"layer {layer!r}: expected one geometry in a trace, got {known} and {geometry}")
+        self._geometry.setdefault(layer, geometry)
 
     @property
     def geometry(self) -> Mapping[str, Geometry]:

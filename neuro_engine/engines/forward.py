@@ -17,11 +17,12 @@ from torch import Tensor
 
 from neuro_engine.engines import dispatch
 from neuro_engine.engines.operand import Operand, read
+from neuro_engine.geometry import Geometry
 from neuro_engine.kernels import native
 from neuro_engine.neuron import LIF, fire, integrate
 from neuro_engine.precision import FP32, Precision
 from neuro_engine.surrogate import Surrogate
-from neuro_engine.synapse import Synapse
+from neuro_engine.synapse import ConvTransposeSynapse, Synapse
 from neuro_engine.trace import Engine, EngineCount, TensorClass, TensorCount, Trace
 
 
@@ -188,6 +189,28 @@ def count_synapse(operand: Operand, weight: Tensor, spec: LayerSpec) -> None:
         reads={**input_count(operand, int(counts.sum()), spec), TensorClass.WEIGHTS: weights},
     )
     spec.trace.record(spec.name, Engine.FP, count)
+    spec.trace.describe(spec.name, _geometry(operand, weight.shape, spec))
+
+
+def _geometry(operand: Operand, weight_shape: torch.Size, spec: LayerSpec) -> Geometry:
+    """The layer's shape, as the cost model wants it."""
+    synapse, shape = spec.synapse, operand.folded_shape
+    out = synapse.output_shape(shape, weight_shape)
+    return Geometry(
+        in_channels=shape[1],
+        out_channels=out[1],
+        in_size=_sides(shape),
+        out_size=_sides(out),
+        kernel=(weight_shape[2], weight_shape[3]) if len(weight_shape) == 4 else (1, 1),
+        groups=synapse.groups,
+        steps=operand.shape[0],
+        transposed=isinstance(synapse, ConvTransposeSynapse),
+        static=operand.constant,
+    )
+
+
+def _sides(shape: torch.Size) -> tuple[int, int]:
+    return (shape[2], shape[3]) if len(shape) == 4 else (1, 1)
 
 
 def count_neuron(output: Tensor, fired: Tensor, spec: LayerSpec) -> None:

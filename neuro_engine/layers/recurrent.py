@@ -19,6 +19,7 @@ from torch.autograd.function import once_differentiable
 from neuro_engine.engines.forward import LayerSpec
 from neuro_engine.engines.function import run_synapse
 from neuro_engine.engines.storage import widened
+from neuro_engine.geometry import Geometry
 from neuro_engine.layers.norms import NormFactory, NormName
 from neuro_engine.layers.spiking import SpikingLinear
 from neuro_engine.neuron import LIF, after_reset
@@ -34,9 +35,13 @@ class _StepTrace(Trace):
     gradient of the current is written by the layer's own synapse.
     """
 
-    def __init__(self, trace: Trace, step: int) -> None:
+    def __init__(self, trace: Trace, step: int, of_steps: int) -> None:
         super().__init__()
-        self._trace, self._step = trace, step
+        self._trace, self._step, self._of_steps = trace, step, of_steps
+
+    def describe(self, layer: str, geometry: Geometry) -> None:
+        """Say what shape the synapses of `layer` have; it runs at each step but the first."""
+        self._trace.describe(layer, replace(geometry, steps=self._of_steps))
 
     def record(self, layer: str, engine: Engine, count: EngineCount) -> None:
         """Add what `engine` did for `layer` in this step."""
@@ -135,7 +140,7 @@ class SpikingRecurrent(SpikingLinear):
         state = _State(self.neuron, self.neuron.leak if leak is None else leak)
         outputs: list[Tensor] = []
         for t, fed in enumerate(self.current(x)):
-            here = replace(spec, trace=None if spec.trace is None else _StepTrace(spec.trace, t))
+            here = replace(spec, trace=None if spec.trace is None else _StepTrace(spec.trace, t, len(x)))
             current = fed
             if outputs:
                 synapse = replace(here, name=f"{self.name}.recurrent", synapse=LinearSynapse(), analog_input=False)

@@ -1,5 +1,7 @@
 """A trace's counts by layer, engine and time step equal counts made one operation at a time."""
 
+import math
+
 import hypothesis.strategies as st
 import pytest
 import torch
@@ -91,6 +93,18 @@ def test_synaptic_operations(layer, density, grad_density, graded, precision, se
     assert trace.count("layer", Engine.BP).step_events == tuple(int(_mask(grad[t]).sum()) for t in range(T))
     source = TensorClass.INPUT if graded else TensorClass.SPIKES
     assert trace.count("layer", Engine.FP).reads[source].nonzeros == int(_mask(x).sum())
+    shape = trace.geometry["layer"]
+    assert shape.weights == weight.numel()
+    assert shape.inputs * shape.steps * B == x.numel()
+    assert shape.neurons * shape.steps * B == current.numel()
+    assert all(
+        shape.synapses * shape.steps * B == trace.count("layer", engine).dense_ops for engine in (Engine.FP, Engine.WG)
+    )
+    assert math.prod(shape.weight_gradient) * shape.groups == shape.synapses
+    for product in (shape.forward, shape.backward):  # a pixel meets a whole number of taps only on average
+        assert (
+            shape.synapses <= math.prod(product) * shape.groups < shape.synapses + product.m * product.n * shape.groups
+        )
 
 
 @settings(max_examples=60, deadline=None)
