@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import IO
@@ -18,7 +19,7 @@ _STOP_TIMEOUT_S = 20.0
 
 
 class LocalFleet:
-    """One aggregator and `workers` workers on the loopback interface.
+    """One aggregator and a worker for each chip on the loopback interface.
 
     Used as a context manager; leaving it ends all processes. They also end by themselves should this one be killed.
 
@@ -26,12 +27,12 @@ class LocalFleet:
         listen: `HOST:PORT` for the aggregator; port 0 takes a free one.
         out: folder of the runs.
         logs: folder for the processes' output.
-        workers: how many workers to start.
+        chips: the chip of each worker.
         resume: a run to take up again.
     """
 
-    def __init__(self, listen: str, out: Path, logs: Path, workers: int, resume: str | None = None) -> None:
-        self._listen, self._out, self._logs, self._count, self._resume = listen, out, logs, workers, resume
+    def __init__(self, listen: str, out: Path, logs: Path, chips: Sequence[str], resume: str | None = None) -> None:
+        self._listen, self._out, self._logs, self._chips, self._resume = listen, out, logs, chips, resume
         self._processes: list[subprocess.Popen[bytes]] = []
         self._files: list[IO[bytes]] = []
         self.address = ""
@@ -48,9 +49,9 @@ class LocalFleet:
                 *resume,
             )
             self.address = self._await_address(aggregator, address_file)
-            for number in range(self._count):
+            for number, chip in enumerate(self._chips):
                 name = f"worker-{number}"
-                self._spawn(name, "worker", "join", self.address, "--name", name)
+                self._spawn(name, "worker", "join", self.address, "--name", name, "--chip", chip)
         except BaseException:
             self.close()
             raise

@@ -30,6 +30,8 @@ CYCLES = "cycles"
 """Clock cycles of the emulated chip; `cycles/ENGINE` for one engine's busy cycles. Modelled."""
 CHIP_S = "chip-s"
 """Time the emulated chip would take, in seconds. Modelled."""
+LINK_BYTES_PER_S = "link-bytes-per-s"
+"""Rate of the emulated board's link to the aggregator. Of the chip's description."""
 TRAIN_S = "train-s"
 """Time the host took to train, in seconds. Measured."""
 

@@ -52,6 +52,7 @@ def validate(spec: RunSpec) -> None:
     _require("seed", 0 <= spec.seed < 2**31, "0 to 2147483647", spec.seed)
     _require("join-timeout-s", 0 < spec.join_timeout_s < 1e6, "a positive number", spec.join_timeout_s)
     _require("round-timeout-s", 0 < spec.round_timeout_s < 1e6, "a positive number", spec.round_timeout_s)
+    _require("chip", "," not in spec.chip, "one chip, or an empty name for each worker's own", spec.chip)
     if spec.codec not in CODECS:
         raise UnknownNameError(f"codec {spec.codec!r}: {nearest(spec.codec, CODECS)}")
     if spec.strategy not in STRATEGIES:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, TypeVar
 
 import click
 
 from neurofed import spec
+from neurofed.errors import ConfigError
 from neurofed.v1.control_pb2 import RunSpec
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -22,7 +23,12 @@ _RUN_OPTIONS = (
     ),
     click.option("--rounds", type=int, default=0, help="Federated rounds; by default as the preset says."),
     click.option("--seed", type=int, default=0, show_default=True, help="Decides data, partition and initial model."),
-    click.option("--chip", default=spec.DEFAULT_CHIP, show_default=True, help="Chip whose bill is written."),
+    click.option(
+        "--chip",
+        default=spec.DEFAULT_CHIP,
+        show_default=True,
+        help="Chip whose bill is written; a list A,B,... gives the workers different ones, in turn.",
+    ),
     click.option("--codec", default=spec.CODECS[0], show_default=True, help="How updates are encoded."),
     click.option("--strategy", default=spec.STRATEGIES[0], show_default=True, help="Aggregation rule."),
     click.option("--trace/--no-trace", default=True, show_default=True, help="Count operations and bill them."),
@@ -87,8 +93,20 @@ def to_spec(options: dict[str, Any]) -> RunSpec:
     return run_spec
 
 
-def check_names(run_spec: RunSpec) -> None:
-    """Check workload, preset, settings and chip against what is installed here, before any process is started.
+def split_chips(names: str) -> tuple[str, ...]:
+    """The chips of `--chip`.
+
+    Raises:
+        ConfigError: if a name in the list is empty.
+    """
+    chips = tuple(name.strip() for name in names.split(","))
+    if not all(chips):
+        raise ConfigError(f"--chip: expected a chip or a list A,B,... of chips, got {names!r}")
+    return chips
+
+
+def check_names(run_spec: RunSpec, chips: Iterable[str]) -> None:
+    """Check workload, preset, settings and chips against what is installed here, before any process is started.
 
     Raises:
         ConfigError: with the nearest name.
@@ -98,7 +116,8 @@ def check_names(run_spec: RunSpec) -> None:
     from workloads import registry
 
     registry.load(run_spec.workload).settings(run_spec.preset, dict(run_spec.settings))
-    try:
-        Chip.load(run_spec.chip)
-    except ChipError as error:
-        raise UnknownChipError(str(error)) from None
+    for name in dict.fromkeys(chips):
+        try:
+            Chip.load(name)
+        except ChipError as error:
+            raise UnknownChipError(str(error)) from None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import sys
 import time
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import Any
 import click
 
 from neurofed import spec
-from neurofed.cli.options import check_names, json_option, out_option, run_options, to_spec
+from neurofed.cli.options import check_names, json_option, out_option, run_options, split_chips, to_spec
 from neurofed.cli.watch import follow
 from neurofed.client import AggregatorClient
 from neurofed.errors import RunNotFoundError
@@ -31,14 +32,18 @@ def run(out: Path, run_id: str, resume: str | None, listen: str, as_json: bool, 
 
     Ctrl-C ends the run cleanly: what is trained so far is kept and reported, and --resume goes on with it.
     """
-    run_spec = to_spec(options)
+    chips = split_chips(options.pop("chip"))
+    run_spec = to_spec({**options, "chip": chips[0] if len(chips) == 1 else ""})
     run_id = resume or spec.require_run_id(run_id or time.strftime("%Y%m%d-%H%M%S"))
     folder = out / run_id
     if resume:
-        run_spec = _recorded(folder).spec
-    check_names(run_spec)
+        recorded = _recorded(folder)
+        run_spec = recorded.spec
+        chips = (run_spec.chip,) if run_spec.chip else _chips(recorded) or chips
+    check_names(run_spec, chips)
+    each = tuple(itertools.islice(itertools.cycle(chips), run_spec.workers))
     with (
-        LocalFleet(listen, out, folder / "logs", run_spec.workers, resume) as fleet,
+        LocalFleet(listen, out, folder / "logs", each, resume) as fleet,
         AggregatorClient(fleet.address) as client,
     ):
         if not resume:
@@ -51,6 +56,11 @@ def run(out: Path, run_id: str, resume: str | None, listen: str, as_json: bool, 
     if snapshot.reason:
         click.echo(f"neurofed: {snapshot.reason}", err=True)
     sys.exit(snapshot.exit_code)
+
+
+def _chips(snapshot: monitor_pb2.Snapshot) -> tuple[str, ...]:
+    """The chips that the workers of a run emulated, by the workers' number."""
+    return tuple(worker.chip for worker in sorted(snapshot.workers, key=lambda worker: (len(worker.name), worker.name)))
 
 
 def _recorded(folder: Path) -> monitor_pb2.Snapshot:

@@ -34,8 +34,16 @@ PROVENANCE: Final[Mapping[str, str]] = {
     "dram_by_class": "modelled",
     "cycles": "modelled",
     "cycles_by_engine": "modelled",
+    "chip_s": "modelled",
+    "link_s": "modelled",
+    "emulated_s": "modelled",
 }
 """Where each figure comes from: measured on the host, counted by the emulator, or modelled from the counts."""
+
+EMULATED_RULE: Final = (
+    "emulated time of a worker: its chip's and that of its bytes on its board's link; of a round: that of its slowest "
+    "worker, the straggler; of the run: the sum of its rounds"
+)
 
 CYCLES_RULE: Final = (
     "cycles of a round: the largest of its workers, who work in parallel; of the run: the sum of its rounds; "
@@ -67,6 +75,7 @@ def report_data(snapshot: Snapshot) -> Data:
         "events": snapshot.seq,
         "provenance": dict(PROVENANCE),
         "cycles_rule": CYCLES_RULE,
+        "emulated_rule": EMULATED_RULE,
     }
 
 
@@ -77,7 +86,8 @@ def round_data(view: RoundView) -> Data:
         "round": view.round,
         **_quality(view.metrics),
         "train_loss": _number(view.train_metrics, metrics.LOSS),
-        **_totals(parts, cycles=max),
+        **_totals(parts, together=max),
+        "straggler": straggler(parts),
         "wall_s": view.wall_s if is_finished(view) else None,
         "updates": view.updates,
         "model_sha256": view.model_sha256,
@@ -90,6 +100,8 @@ def round_data(view: RoundView) -> Data:
 
 def worker_data(part: WorkerRound) -> Data:
     """One worker's part in a round."""
+    chip_s, link = _number(part.metrics, metrics.CHIP_S), _number(part.metrics, metrics.LINK_BYTES_PER_S)
+    link_s = (part.bytes_up + part.bytes_down) / link if link else None
     return {
         "name": part.name,
         "state": worker_state_name(part.state),
@@ -104,6 +116,9 @@ def worker_data(part: WorkerRound) -> Data:
         "energy_j": _number(part.metrics, metrics.ENERGY_J),
         "dram_bytes": _number(part.metrics, metrics.DRAM_BYTES),
         "cycles": _number(part.metrics, metrics.CYCLES),
+        "chip_s": chip_s,
+        "link_s": link_s,
+        "emulated_s": None if chip_s is None or link_s is None else chip_s + link_s,
         "metrics": _finite(part.metrics),
     }
 
@@ -148,7 +163,7 @@ def _final(snapshot: Snapshot, rounds: list[Data]) -> Data:
     return {
         "rounds": len(finished),
         **_quality(finished[-1].metrics if finished else snapshot.initial_metrics),
-        **_totals(rounds, cycles=sum),
+        **_totals(rounds, together=sum),
         "wall_s": _combined(sum, (row["wall_s"] for row in rounds)),
         "updates": sum(row["updates"] for row in rounds),
         "energy_by_part": _nested(_summed(reported, metrics.ENERGY_J)),
@@ -176,7 +191,7 @@ def _by_worker(rounds: list[Data]) -> list[Data]:
         {
             "name": name,
             "loss": next((part["loss"] for part in reversed(own) if part["loss"] is not None), None),
-            **_totals(own, cycles=sum),
+            **_totals(own, together=sum),
         }
         for name, own in sorted(parts.items())
     ]
@@ -190,14 +205,22 @@ def _quality(found: Mapping[str, float]) -> Data:
     }
 
 
-def _totals(rows: list[Data], cycles: Callable[[list[float]], float]) -> Data:
+def straggler(parts: list[Data]) -> str | None:
+    """The worker on which a round's emulated time depends, where there are several."""
+    timed = [part for part in parts if part["emulated_s"] is not None]
+    return str(max(timed, key=lambda part: part["emulated_s"])["name"]) if len(timed) > 1 else None
+
+
+def _totals(rows: list[Data], together: Callable[[list[float]], float]) -> Data:
+    """Totals; `together` combines times, which workers spend in parallel and rounds one after the other."""
     return {
         "examples": sum(row["examples"] for row in rows),
         "bytes_up": sum(row["bytes_up"] for row in rows),
         "bytes_down": sum(row["bytes_down"] for row in rows),
         "energy_j": _combined(sum, (row["energy_j"] for row in rows)),
         "dram_bytes": _combined(sum, (row["dram_bytes"] for row in rows)),
-        "cycles": _combined(cycles, (row["cycles"] for row in rows)),
+        "cycles": _combined(together, (row["cycles"] for row in rows)),
+        "emulated_s": _combined(together, (row["emulated_s"] for row in rows)),
     }
 
 

@@ -86,6 +86,12 @@ def _numbers(report: Data) -> str:
         ("energy", units.energy(final["energy_j"]), "all workers' chips and DRAM", "modelled"),
         ("DRAM traffic", units.data(final["dram_bytes"]), "all workers", "modelled"),
         ("chip cycles", units.count(final["cycles"]), "slowest worker of each round", "modelled"),
+        (
+            "emulated time",
+            units.duration(final["emulated_s"]),
+            "slowest board of each round, with its link",
+            "modelled",
+        ),
         ("wall time", units.duration(final["wall_s"]), "all rounds", "measured"),
     ]
     if dense:
@@ -169,6 +175,7 @@ def _footer(report: Data) -> str:
         f"<footer><p>{tag('measured')}: taken on the machines that trained. {tag('counted')}: events that the emulator "
         f"counted exactly. {tag('modelled')}: computed from those counts by the chip's cost model; no chip was "
         f"measured.</p><p>{escape(report['cycles_rule'].capitalize())}.</p>"
+        f"<p>{escape(report['emulated_rule'].capitalize())}.</p>"
         f"<p>Drawn from {report['events']} events.</p></footer>"
     )
 

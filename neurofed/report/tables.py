@@ -28,6 +28,7 @@ _COST_HEAD: Final = [
     ("energy", "modelled"),
     ("DRAM", "modelled"),
     ("cycles", "modelled"),
+    ("emulated time", "modelled"),
 ]
 
 
@@ -99,6 +100,7 @@ def rounds(report: Data) -> str:
             units.number(row["loss"]),
             str(row["updates"]),
             *_cost(row),
+            escape(row["straggler"] or units.MISSING),
             units.duration(row["wall_s"]),
             f'<code title="{escape(row["model_sha256"])}">{escape(row["model_sha256"][:8]) or units.MISSING}</code>',
         ]
@@ -110,10 +112,11 @@ def rounds(report: Data) -> str:
         units.number(final["loss"]),
         str(final["updates"]),
         *_cost(final),
+        "",
         units.duration(final["wall_s"]),
         "",
     ]
-    return _table([*head, ("wall time", "measured"), ("model", "")], rows, total if rows else ())
+    return _table([*head, ("slowest", ""), ("wall time", "measured"), ("model", "")], rows, total if rows else ())
 
 
 def round_details(report: Data) -> str:
@@ -152,6 +155,7 @@ def _cost(row: Data) -> list[str]:
         units.energy(row["energy_j"]),
         units.data(row["dram_bytes"]),
         units.count(row["cycles"]),
+        units.duration(row["emulated_s"]),
     ]
 
 

@@ -34,6 +34,8 @@ def bill(scale: float) -> dict[str, float]:
         "dram-bytes/spikes": 40 * scale,
         "cycles": 1000 * scale,
         "cycles/fp": 600 * scale,
+        "chip-s": 4 * scale,
+        "link-bytes-per-s": 5.0,
         "ops-dense/fp": 80 * scale,
         "ops-executed/fp": 8 * scale,
         "spike-rate": 0.1,
@@ -121,8 +123,18 @@ def test_a_round_sums_its_workers_but_takes_the_slowest_ones_cycles(snapshot: m.
         "energy_j": 6.0,
         "dram_bytes": 200.0,
         "cycles": 2000.0,
+        "chip_s": 8.0,
+        "link_s": 5.0,
+        "emulated_s": 13.0,
     }
     assert worker["metrics"] == bill(2.0)
+
+
+def test_a_round_waits_for_its_straggler(snapshot: m.Snapshot) -> None:
+    report = report_data(snapshot)
+    assert [(row["emulated_s"], row["straggler"]) for row in report["rounds"]] == [(13.0, "b"), (13.0, "b")]
+    assert report["final"]["emulated_s"] == 26.0
+    assert [w["emulated_s"] for w in report["final"]["workers"]] == [18.0, 26.0]
 
 
 def test_the_run_sums_its_rounds(snapshot: m.Snapshot) -> None:
@@ -160,7 +172,7 @@ def test_what_nobody_reported_is_none_and_not_zero() -> None:
 def test_every_figure_has_a_provenance(snapshot: m.Snapshot) -> None:
     report = report_data(snapshot)
     assert set(PROVENANCE.values()) == {"measured", "counted", "modelled"}
-    figures = {"rounds", "workers", "model_sha256", "round", "name", "state", "reason", "step", "steps"}
+    figures = {"rounds", "workers", "straggler", "model_sha256", "round", "name", "state", "reason", "step", "steps"}
     for row in (report["final"], report["rounds"][0], report["rounds"][0]["workers"][0]):
         assert row.keys() - figures <= PROVENANCE.keys()
     assert {PROVENANCE[k] for k in ("energy_j", "dram_bytes", "cycles")} == {"modelled"}
