@@ -2,129 +2,42 @@
 
 Every value states where it comes from, `{ value = 0.5573, source = "Horowitz, ISSCC 2014: ..." }`. A source that starts
 with `chosen:` is a design choice and says why; one that starts with `fitted:` says to what it was fitted. The units
-are in the names of the keys. The dataclasses below are the schema: their fields are the keys of a chip file.
+are in the names of the keys. The dataclasses of `neuro_engine.chip_schema` are the schema: their fields are the keys of
+a chip file. A file that names a `base` in its `[chip]` group stands on that shipped chip and holds only what differs.
 """
 
 from __future__ import annotations
 
-import difflib
-import math
-import tomllib
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, fields
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import lru_cache
 from os import PathLike
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, TypeVar, get_type_hints
+from typing import Any, get_type_hints
 
-from neuro_engine.trace import Engine
+from neuro_engine.chip_file import ChipError, Value, check_keys, keys, merged, nearest, read_group, read_head, read_toml
+from neuro_engine.chip_schema import (
+    Clock,
+    Cores,
+    Dataflows,
+    Dram,
+    Energy,
+    Lanes,
+    Memory,
+    Neuron,
+    Noc,
+    Overhead,
+    Policy,
+    Skipping,
+    Technology,
+    Update,
+)
+from neuro_engine.technology import scale
+
+__all__ = ["Chip", "ChipError", "available"]
 
 _CHIPS = Path(__file__).with_name("chips")
-_Group = TypeVar("_Group")
-
-
-class ChipError(ValueError):
-    """A chip file that is missing, malformed or incomplete."""
-
-
-@dataclass(frozen=True, slots=True)
-class Clock:
-    """The clock of all cores."""
-
-    frequency_hz: float
-
-
-@dataclass(frozen=True, slots=True)
-class Cores:
-    """The cores."""
-
-    count: int
-
-
-@dataclass(frozen=True, slots=True)
-class Lanes:
-    """Operations a core starts in one cycle: rows x columns of the arrays; neurons; weights of the optimizer."""
-
-    fp_rows: int
-    fp_columns: int
-    bp_rows: int
-    bp_columns: int
-    wg_rows: int
-    wg_columns: int
-    neuron: int
-    update: int
-
-    def array(self, engine: Engine) -> tuple[int, int]:
-        """Rows and columns of the array of FP, BP or WG.
-
-        Raises:
-            KeyError: for UPDATE, which has no array.
-        """
-        return {
-            Engine.FP: (self.fp_rows, self.fp_columns),
-            Engine.BP: (self.bp_rows, self.bp_columns),
-            Engine.WG: (self.wg_rows, self.wg_columns),
-        }[engine]
-
-
-@dataclass(frozen=True, slots=True)
-class Memory:
-    """Word sizes, and the capacities of the buffers of one core."""
-
-    word_bits: int
-    accumulator_bits: int
-    weight_buffer_bytes: int
-    weight_gradient_buffer_bytes: int
-    spike_buffer_bytes: int
-    state_buffer_bytes: int
-
-
-@dataclass(frozen=True, slots=True)
-class Dram:
-    """The DRAM shared by the cores."""
-
-    bandwidth_bytes_per_s: float
-
-
-@dataclass(frozen=True, slots=True)
-class Energy:
-    """Energy of one operation, or of one bit moved."""
-
-    fp16_add_pj: float
-    fp16_multiply_pj: float
-    fp32_add_pj: float
-    fp32_multiply_pj: float
-    register_pj_per_bit: float
-    sram_pj_per_bit: float
-    dram_pj_per_bit: float
-
-
-@dataclass(frozen=True, slots=True)
-class Neuron:
-    """FP16 operations and bits of state through SRAM, for one neuron in one time step, in FP and in BP."""
-
-    fp_multiplies: int
-    fp_adds: int
-    fp_state_bits: int
-    bp_multiplies: int
-    bp_adds: int
-    bp_state_bits: int
-
-
-@dataclass(frozen=True, slots=True)
-class Update:
-    """FP32 operations for one weight in one optimizer step."""
-
-    multiplies: int
-    adds: int
-
-
-@dataclass(frozen=True, slots=True)
-class Overhead:
-    """Control as a fraction of the dynamic energy of the core; leakage as a fraction of both together."""
-
-    control_fraction: float
-    leakage_fraction: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,9 +48,14 @@ class Chip:
     description: str
     clock: Clock
     cores: Cores
+    technology: Technology
     lanes: Lanes
+    dataflow: Dataflows
+    skipping: Skipping
     memory: Memory
+    noc: Noc
     dram: Dram
+    policy: Policy
     energy: Energy
     neuron: Neuron
     update: Update
@@ -156,33 +74,27 @@ class Chip:
         """
         path = Path(name_or_path)
         if path.suffix != ".toml":
-            if path.name not in available() or path.name != str(name_or_path):
-                raise ChipError(f"no chip {str(name_or_path)!r}{_nearest(str(name_or_path), available())}")
-            path = _CHIPS / f"{path.name}.toml"
-        try:
-            table = tomllib.loads(path.read_text(encoding="utf-8"))
-        except OSError as error:
-            raise ChipError(f"{path}: cannot be read: {error.strerror}") from error
-        except ValueError as error:  # not TOML, or not UTF-8
-            raise ChipError(f"{path}: not a TOML file: {error}") from error
-        return _chip(table, path.name)
+            path = _shipped(str(name_or_path))
+        return _chip(_tables(path), path.name)
 
     @property
-    def values(self) -> Mapping[str, float]:
+    def values(self) -> Mapping[str, Value]:
         """The value of each dotted key."""
         return MappingProxyType(
             {
-                f"{group}.{key.name}": getattr(getattr(self, group), key.name)
+                f"{group}.{key}": getattr(getattr(self, group), key)
                 for group, schema in _groups().items()
-                for key in fields(schema)
+                for key in keys(schema)
             }
         )
 
-    def override(self, values: Mapping[str, float], source: str = "chosen: set by the caller") -> Chip:
+    def override(self, values: Mapping[str, float | str], source: str = "chosen: set by the caller") -> Chip:
         """This chip with other values, for what-if questions and sweeps.
 
+        A new node or supply voltage scales the energies of what is on the chip, those left out that are given too.
+
         Args:
-            values: new values by dotted key, such as `{"lanes.bp_columns": 32}`.
+            values: new values by dotted key, such as `{"lanes.bp_columns": 32, "skipping.wg": "gate"}`.
             source: where the new values come from.
 
         Raises:
@@ -193,7 +105,21 @@ class Chip:
             group, _, name = key.partition(".")
             entry = {"value": value, "source": source if key in values else self.sources[key]}
             table.setdefault(group, {})[name] = entry
-        return _chip(table, f"{self.name} with overrides")
+        chip = _chip(table, f"{self.name} with overrides")
+        old, new = self.technology, chip.technology
+        if (old.node_nm, old.voltage_v) == (new.node_nm, new.voltage_v):
+            return chip
+        scaled = {key: pj for key, pj in self._energies_at(new).items() if key not in values}
+        return chip.override(scaled, f"{source}; scaled from {old.node_nm:g} nm at {old.voltage_v:g} V")
+
+    def _energies_at(self, to: Technology) -> dict[str, float]:
+        """The energies of what is on the chip in another technology, by dotted key."""
+        old = self.technology
+        return {
+            f"energy.{key}": scale(getattr(self.energy, key), old.node_nm, to.node_nm, old.voltage_v, to.voltage_v)
+            for key in keys(Energy)
+            if key != "dram_pj_per_bit"
+        }
 
 
 def available() -> tuple[str, ...]:
@@ -201,77 +127,44 @@ def available() -> tuple[str, ...]:
     return tuple(sorted(path.stem for path in _CHIPS.glob("*.toml")))
 
 
-def _groups() -> dict[str, type[Any]]:
+@lru_cache
+def _groups() -> Mapping[str, Any]:
     """The groups of a chip file: the fields of `Chip` that are dataclasses."""
-    return {name: kind for name, kind in get_type_hints(Chip).items() if hasattr(kind, "__dataclass_fields__")}
+    return MappingProxyType(
+        {name: kind for name, kind in get_type_hints(Chip).items() if hasattr(kind, "__dataclass_fields__")}
+    )
+
+
+def _shipped(name: str) -> Path:
+    """The file of a shipped chip.
+
+    Raises:
+        ChipError: there is none of that name.
+    """
+    if name not in available():
+        raise ChipError(f"no chip {name!r}{nearest(name, available())}")
+    return _CHIPS / f"{name}.toml"
+
+
+def _tables(path: Path) -> Mapping[str, Any]:
+    """The tables of a chip file, those of its base included."""
+    table = read_toml(path)
+    head = table.get("chip")
+    if not isinstance(head, Mapping) or "base" not in head:
+        return table
+    try:
+        base = _tables(_shipped(str(head["base"])))
+    except ChipError as error:
+        raise ChipError(f"{path.name}: chip.base: {error}") from error
+    own_head = {key: text for key, text in head.items() if key != "base"}
+    return {**merged(base, table), "chip": own_head}
 
 
 def _chip(table: Mapping[str, Any], where: str) -> Chip:
     """Check a parsed chip file; `where` names it in errors."""
     groups = _groups()
-    _check_keys(table, ("chip", *groups), where, "")
-    head = _table(table["chip"], f"{where}: [chip]")
-    _check_keys(head, ("name", "description"), where, "chip.")
-    for key, text in head.items():
-        if not isinstance(text, str) or not text.strip():
-            raise ChipError(f"{where}: chip.{key}: expected a text, got {text!r}")
+    check_keys(table, ("chip", *groups), where, "")
+    head = read_head(table["chip"], where)
     sources: dict[str, str] = {}
-    read = {name: _group(kind, table[name], where, name, sources) for name, kind in groups.items()}
+    read: dict[str, Any] = {name: read_group(kind, table[name], where, name, sources) for name, kind in groups.items()}
     return Chip(head["name"], head["description"], **read, sources=MappingProxyType(sources))
-
-
-def _group(schema: type[_Group], table: object, where: str, group: str, sources: dict[str, str]) -> _Group:
-    """Check one group against its dataclass and note its sources."""
-    kinds = get_type_hints(schema)
-    entries = _table(table, f"{where}: [{group}]")
-    _check_keys(entries, kinds, where, f"{group}.")
-    values = {}
-    for key, kind in kinds.items():
-        dotted = f"{group}.{key}"
-        entry = _table(entries[key], f"{where}: {dotted}", "{ value = ..., source = ... }")
-        _check_keys(entry, ("value", "source"), where, f"{dotted}.")
-        values[key] = _number(entry["value"], kind, f"{where}: {dotted}.value")
-        sources[dotted] = _source(entry["source"], f"{where}: {dotted}.source")
-    return schema(**values)
-
-
-def _table(value: object, where: str, expected: str = "a table") -> Mapping[str, Any]:
-    if not isinstance(value, Mapping):
-        raise ChipError(f"{where}: expected {expected}, got {value!r}")
-    return value
-
-
-def _check_keys(table: Mapping[str, Any], expected: Iterable[str], where: str, prefix: str) -> None:
-    """Unknown keys first: a misspelt key is also a missing one, and its nearest name says more."""
-    expected = tuple(expected)
-    for key in table:
-        if key not in expected:
-            raise ChipError(f"{where}: unknown key {prefix}{key}{_nearest(key, expected)}")
-    for key in expected:
-        if key not in table:
-            raise ChipError(f"{where}: missing key {prefix}{key}")
-
-
-def _nearest(name: str, names: tuple[str, ...]) -> str:
-    near = difflib.get_close_matches(name, names, n=1)
-    return f"; did you mean {near[0]!r}?" if near else f"; expected one of {', '.join(names)}"
-
-
-def _number(value: object, kind: type, where: str) -> float:
-    whole = kind is int
-    # bool is an int to Python, but `true` is no number of cores.
-    if isinstance(value, bool) or not isinstance(value, int if whole else (int, float)):
-        expected = "a whole number" if whole else "a number"
-        raise ChipError(f"{where}: expected {expected}, got {value!r}")
-    if not (value > 0 and math.isfinite(value)):
-        raise ChipError(f"{where}: expected a positive, finite number, got {value!r}")
-    return value if whole else float(value)
-
-
-def _source(value: object, where: str) -> str:
-    if not isinstance(value, str) or not value.strip():
-        raise ChipError(f"{where}: expected where the value comes from, got {value!r}")
-    for label in ("chosen", "fitted"):
-        if value.startswith(label) and not value.removeprefix(label).lstrip(": "):
-            raise ChipError(f"{where}: expected '{label}: ' and a reason, got {value!r}")
-    return value

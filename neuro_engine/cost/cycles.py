@@ -3,44 +3,33 @@
 from __future__ import annotations
 
 import math
-from collections import Counter
+from collections.abc import Mapping
 
 from neuro_engine.chip import Chip
+from neuro_engine.chip_schema import Engines
 from neuro_engine.mapping import map_layers
 from neuro_engine.trace import Engine, EngineCount, Trace
 
 
-def busy_cycles(engine: Engine, count: EngineCount, chip: Chip) -> int:
-    """Cycles for which `engine` would keep one core busy.
-
-    The array and the neuron unit work side by side, so the slower of the two counts. Zeros are skipped without
-    loss: lanes are never idle while operations are left.
-    """
+def neuron_cycles(engine: Engine, count: EngineCount, chip: Chip) -> int:
+    """Cycles of the neuron unit, which works beside an array; in UPDATE, of the optimizer."""
     if engine is Engine.UPDATE:
         return _ceil_div(count.dense_ops, chip.lanes.update)
-    rows, columns = chip.lanes.array(engine)
-    synaptic = _ceil_div(count.executed_ops, rows * columns)
-    return max(synaptic, _ceil_div(count.neuron_updates, chip.lanes.neuron))
+    return _ceil_div(count.neuron_updates, chip.lanes.neuron)
 
 
-def engine_cycles(trace: Trace, chip: Chip) -> dict[Engine, int]:
-    """Busy core-cycles by engine, summed over the layers; idle engines are left out."""
-    busy: Counter[Engine] = Counter()
-    for _, engine, count in trace:
-        busy[engine] += busy_cycles(engine, count, chip)
-    return dict(+busy)
-
-
-def latency_cycles(trace: Trace, chip: Chip, dram_bytes: int) -> int:
+def latency_cycles(busy: Mapping[tuple[str, Engine], int], trace: Trace, chip: Chip, dram_bytes: int) -> int:
     """Cycles from the first batch's start to the last update, on all cores.
 
     The layers form a pipeline of S stages over the M samples of a batch (`neuro_engine.mapping`). FP, BP and WG of a
-    core run at the same time, so a layer takes as long as the slowest of them, and layers that share a core take
-    turns. A batch then takes M + S - 1 times the slowest stage, of which the fraction (S - 1) / (M + S - 1) is the
-    bubble of the fill (Huang et al., GPipe, NeurIPS 2019). The update follows the batch, its weights spread over all
-    cores. DRAM transfers overlap with everything: the latency is that of the slower of compute and DRAM.
+    core run at the same time, so a layer takes as long as the slowest of them, or as all three where they share an
+    array; layers that share a core take turns. A batch then takes M + S - 1 times the slowest stage, of which the
+    fraction (S - 1) / (M + S - 1) is the bubble of the fill (Huang et al., GPipe, NeurIPS 2019). The update follows
+    the batch, its weights spread over all cores. DRAM transfers overlap with everything: the latency is that of the
+    slower of compute and DRAM. `neuro_engine.schedule` follows every event instead.
 
     Args:
+        busy: core-cycles of each layer and engine.
         trace: one or more batches, which are taken to be alike.
         chip: the chip.
         dram_bytes: bytes moved to and from DRAM.
@@ -50,15 +39,16 @@ def latency_cycles(trace: Trace, chip: Chip, dram_bytes: int) -> int:
     """
     update = 0
     loads: dict[str, int] = {}
-    for layer, engine, count in trace:
-        busy = busy_cycles(engine, count, chip)
+    shared = chip.cores.engines is Engines.SHARED
+    for (layer, engine), cycles in busy.items():
         if engine is Engine.UPDATE:
-            update += busy
-        elif busy:  # a layer without work is no stage
-            loads[layer] = max(loads.get(layer, 0), busy)
+            update += cycles
+        elif cycles:  # a layer without work is no stage
+            before = loads.get(layer, 0)
+            loads[layer] = before + cycles if shared else max(before, cycles)
     compute = _pipeline(loads, trace, chip.cores.count) + _ceil_div(update, chip.cores.count)
-    memory = math.ceil(dram_bytes * chip.clock.frequency_hz / chip.dram.bandwidth_bytes_per_s)
-    return max(compute, memory)
+    bytes_per_s = chip.dram.bandwidth_bytes_per_s * chip.dram.efficiency
+    return max(compute, math.ceil(dram_bytes * chip.clock.frequency_hz / bytes_per_s))
 
 
 def _pipeline(loads: dict[str, int], trace: Trace, cores: int) -> int:

@@ -81,7 +81,8 @@ def show(name: str, as_json: bool) -> None:
         return
     click.echo(f"{chip.name}: {chip.description}")
     for key, value in chip.values.items():
-        click.echo(f"  {key} = {value:g}   ({chip.sources[key]})")
+        shown = value if isinstance(value, str) else f"{value:g}"
+        click.echo(f"  {key} = {shown}   ({chip.sources[key]})")
 
 
 @chips.command()

@@ -3,7 +3,7 @@
 import pytest
 
 from neuro_engine.chip import Chip
-from neuro_engine.cost import Component, Cost, cost, peak_dense_tflops_per_w
+from neuro_engine.cost import Component, Cost, LayerCost, cost, peak_dense_tflops_per_w
 from neuro_engine.trace import Engine, EngineCount, TensorClass, TensorCount, Trace
 
 # Round numbers, so that sums can be done on paper.
@@ -20,12 +20,15 @@ CHIP = Chip.load("core20_28nm").override(
         "lanes.neuron": 2,
         "lanes.update": 2,
         "dram.bandwidth_bytes_per_s": 2e9,
+        "dram.efficiency": 1.0,
         "energy.fp16_add_pj": 0.25,
         "energy.fp16_multiply_pj": 0.5,
         "energy.fp32_add_pj": 1,
         "energy.fp32_multiply_pj": 2,
         "energy.register_pj_per_bit": 0.01,
-        "energy.sram_pj_per_bit": 0.1,
+        "energy.sram_8kb_pj_per_bit": 0.1,
+        "energy.sram_32kb_pj_per_bit": 0.1,
+        "energy.sram_1mb_pj_per_bit": 0.1,
         "energy.dram_pj_per_bit": 10,
         "overhead.control_fraction": 0.5,
         "overhead.leakage_fraction": 0.1,
@@ -221,8 +224,27 @@ def test_a_layer_without_work_is_no_stage():
     assert cost(trace_of(work, ("pool", Engine.FP, EngineCount())), CHIP) == cost(trace_of(work), CHIP)
 
 
+def test_engines_that_share_an_array_take_turns():
+    records = (
+        ("a", Engine.FP, EngineCount(executed_ops=80)),
+        ("a", Engine.BP, EngineCount(executed_ops=160)),
+        ("a", Engine.WG, EngineCount(executed_ops=64)),
+    )
+    shared = CHIP.override({"cores.engines": "shared"})
+    assert (cost(trace_of(*records), CHIP).cycles, cost(trace_of(*records), shared).cycles) == (3, 7)  # 28 / 4
+
+
+def test_row_misses_cost_bandwidth():
+    read = {TensorClass.WEIGHTS: TensorCount(100, 100, 200)}
+    trace = trace_of(("a", Engine.FP, EngineCount(reads=read)))
+    assert [cost(trace, CHIP.override({"dram.efficiency": part})).cycles for part in (1, 0.8, 0.5)] == [100, 125, 200]
+
+
 def test_bills_add_up():
-    a = Cost(1, {Engine.FP: 2}, {(Engine.FP, Component.ADD): 3.0}, {TensorClass.SPIKES: 4}, {})
+    part = LayerCost(2, 1, 1, 8, 4, False, {Component.ADD: 3.0}, {TensorClass.SPIKES: 4}, {})
+    a = Cost(
+        1, {Engine.FP: 2}, {(Engine.FP, Component.ADD): 3.0}, {TensorClass.SPIKES: 4}, {}, {("a", Engine.FP): part}
+    )
     b = Cost(10, {Engine.FP: 20, Engine.BP: 5}, {(Engine.FP, Component.ADD): 30.0}, {}, {TensorClass.SPIKES: 40})
     assert a + b == Cost(
         11,
@@ -230,7 +252,10 @@ def test_bills_add_up():
         {(Engine.FP, Component.ADD): 33.0},
         {TensorClass.SPIKES: 4},
         {TensorClass.SPIKES: 40},
+        {("a", Engine.FP): part},
     )
+    twice = LayerCost(4, 2, 2, 16, 8, False, {Component.ADD: 6.0}, {TensorClass.SPIKES: 8}, {})
+    assert (a + a).layers == {("a", Engine.FP): twice}
     assert sum([a, b], Cost()) == a + b
 
 

@@ -1,4 +1,4 @@
-"""Mapping of layers to the cores of a chip."""
+"""The greedy mapping: whole layers on one core, or one layer split over several, from one load a layer."""
 
 from __future__ import annotations
 
@@ -8,25 +8,31 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import accumulate
 
+from neuro_engine.mapping.split import Split
+
 
 @dataclass(frozen=True, slots=True)
 class Stage:
     """A stage of the layer pipeline.
 
     Attributes:
-        layers: one layer, or neighbours that share a core and take turns.
-        cores: the cores of the stage; more than one split the channels of a single layer evenly.
+        layers: one layer, or neighbours that share the stage's cores and take turns.
+        cores: the cores of one replica, over which every layer of the stage is split.
         load: the sum of the layers' loads.
+        replicas: copies of the stage, among which micro-batches are dealt out in turn.
+        splits: how each layer is split over the cores; empty where only loads were known, and the split is even.
     """
 
     layers: tuple[str, ...]
     cores: int
     load: float
+    replicas: int = 1
+    splits: tuple[Split, ...] = ()
 
     @property
     def time(self) -> float:
-        """Load of each core of the stage."""
-        return self.load / self.cores
+        """Load of each core of the stage, if it is split evenly."""
+        return self.load / (self.cores * self.replicas)
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +49,7 @@ class CoreMapping:
     @property
     def cores(self) -> int:
         """Cores in use."""
-        return sum(stage.cores for stage in self.stages)
+        return sum(stage.cores * stage.replicas for stage in self.stages)
 
     @property
     def balance(self) -> float:

@@ -1,0 +1,157 @@
+"""What a training step of a network costs on a chip, and where it goes: the cost model as a whole.
+
+`profile` brings the parts together: a trace, counted or expected from a shape; the closed-form bill; the best mapping
+for it; and the simulated schedule, whose traffic on the mesh goes back into the bill.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+
+from neuro_engine.chip import Chip
+from neuro_engine.cost import Cost, cost
+from neuro_engine.cost.networks import NetworkShape
+from neuro_engine.cost.noc import NocParameters
+from neuro_engine.cost.sparsity import Sparsity
+from neuro_engine.cost.synthetic import synthetic_trace
+from neuro_engine.geometry import Geometry
+from neuro_engine.mapping import CoreMapping, Exchanged, LayerWork, Setup, estimate, layer_work, search
+from neuro_engine.schedule import Schedule, schedule
+from neuro_engine.trace import Engine, TensorClass, Trace
+
+_MOST_TILES = 4
+"""Parts of the time steps in which layers of the pipeline follow each other, where the network has as many steps."""
+_WEIGHTS = (TensorClass.WEIGHTS, TensorClass.WEIGHT_GRADIENT)
+
+
+@dataclass(frozen=True, slots=True)
+class Profile:
+    """A training step on a chip.
+
+    Attributes:
+        shape: the network.
+        chip: the chip.
+        batch: samples of the step.
+        sparsity: how sparse its tensors were taken to be.
+        trace: what the engines do.
+        bill: what that costs.
+        samples: samples of a micro-batch of the pipeline.
+        mapping: which cores do what.
+        schedule: the step in time.
+    """
+
+    shape: NetworkShape
+    chip: Chip
+    batch: int
+    sparsity: Sparsity
+    trace: Trace
+    bill: Cost
+    samples: int
+    mapping: CoreMapping
+    schedule: Schedule
+
+    @property
+    def seconds(self) -> float:
+        """Time of the step by the schedule."""
+        return self.schedule.cycles / self.chip.clock.frequency_hz
+
+
+def profile(
+    shape: NetworkShape,
+    chip: Chip,
+    batch: int,
+    sparsity: Sparsity | None = None,
+    *,
+    optimizer_moments: int = 1,
+    samples: int | None = None,
+) -> Profile:
+    """Profile one training step.
+
+    Args:
+        shape: the network.
+        chip: the chip.
+        batch: samples of the step.
+        sparsity: how sparse its tensors are; None for `Sparsity.assumed`.
+        optimizer_moments: as of `synthetic_trace`.
+        samples: samples of a micro-batch; None for the number that is fastest.
+
+    Raises:
+        ValueError: the batch is no multiple of `samples`, or as of `synthetic_trace`.
+    """
+    sparsity = sparsity or Sparsity.assumed(shape)
+    trace = synthetic_trace(shape, sparsity, batch, optimizer_moments)
+    needed = needed_fractions(shape, sparsity)
+    bill = cost(trace, chip, needed=needed)
+    if samples is not None and (samples < 1 or batch % samples):
+        raise ValueError(f"expected micro-batches of equal size of a batch of {batch}, got {samples}")
+    samples, mapping, setup = best_mapping(bill, trace, chip, (samples,) if samples else divisors(batch))
+    work = chip_work(bill, trace, chip, samples)
+    run = schedule(work, mapping, setup, NocParameters.of(chip))
+    bill = cost(trace, chip, byte_hops=run.byte_hops, needed=needed)
+    return Profile(shape, chip, batch, sparsity, trace, bill, samples, mapping, run)
+
+
+def needed_fractions(shape: NetworkShape, sparsity: Sparsity) -> dict[str, float]:
+    """The fraction of each layer's BP whose result is needed, by the surrogates of the layers that it reads.
+
+    An error is needed where any of the added sources wants it, of which the one that wants the most is taken.
+    """
+    return {
+        layer: max((sparsity.density(shape, source).surrogate for source in shape.sources(layer)), default=1.0)
+        for layer in shape.layers
+    }
+
+
+def divisors(batch: int) -> tuple[int, ...]:
+    """Sizes of micro-batches worth trying: powers of two that divide the batch."""
+    return tuple(size for size in (2**power for power in range(batch.bit_length())) if batch % size == 0)
+
+
+def best_mapping(bill: Cost, trace: Trace, chip: Chip, sizes: Iterable[int]) -> tuple[int, CoreMapping, Setup]:
+    """The size of the micro-batches and the mapping with the least estimated cycles; of equals the first size."""
+    found: list[tuple[float, int, CoreMapping, Setup]] = []
+    for samples in sizes:
+        work = chip_work(bill, trace, chip, samples)
+        setup = Setup.of(chip, trace.samples // samples, tiles_of(trace.geometry))
+        mapping = search(work, setup)
+        found.append((estimate(work, mapping, setup).cycles, samples, mapping, setup))
+    _, samples, mapping, setup = min(found, key=lambda entry: entry[0])
+    return samples, mapping, setup
+
+
+def tiles_of(geometry: Mapping[str, Geometry]) -> int:
+    """Parts of the time steps of a pipeline."""
+    return min(_MOST_TILES, max((shape.steps for shape in geometry.values()), default=1))
+
+
+def chip_work(bill: Cost, trace: Trace, chip: Chip, samples: int) -> tuple[LayerWork, ...]:
+    """What each layer asks of the chip, for mapping and schedule.
+
+    Weights and weight gradients are left out of the DRAM's bytes: the schedule counts how often they are fetched.
+
+    Args:
+        bill: the bill of `trace`.
+        trace: one batch, each of whose layers has a geometry.
+        chip: the chip.
+        samples: samples of a micro-batch.
+    """
+    loads: dict[str, dict[Engine, float]] = {}
+    moved: dict[str, dict[Engine, float]] = {}
+    for (layer, engine), part in bill.layers.items():
+        share = 1 if engine is Engine.UPDATE else trace.samples
+        loads.setdefault(layer, {})[engine] = part.cycles / share
+        kept = {} if engine is Engine.UPDATE else dict.fromkeys(_WEIGHTS, 0)
+        streamed = sum({**part.dram_reads, **kept}.values()) + sum({**part.dram_writes, **kept}.values())
+        moved.setdefault(layer, {})[engine] = streamed / share
+    exchanged = {layer: _exchanged(trace, layer) for layer in loads}
+    shape = NetworkShape.of_trace(trace)
+    geometry = {layer: replace(shape.layers[layer], sources=shape.sources(layer)) for layer in loads}
+    return layer_work(loads, geometry, exchanged, moved, samples, grain=chip.lanes.fp_rows)
+
+
+def _exchanged(trace: Trace, layer: str) -> Exchanged:
+    """Bytes between cores for one sample: bitmaps of spikes, non-zero gradients with a bitmap, weight gradients."""
+    shape = trace.geometry[layer]
+    outputs = shape.neurons * shape.steps
+    return Exchanged.of(shape)._replace(gradients=outputs * (1 / 8 + 2 * trace.gradient_density(layer)))
