@@ -36,6 +36,8 @@ class TensorClass(StrEnum):
     """Analog input of the first layer, 16 bit a value."""
     SPIKES = "spikes"
     """Spikes as bitmaps, 1 bit a neuron and time step."""
+    CURRENT = "current"
+    """Synaptic current, and its gradient, that normalisation by batch goes through again, 16 bit a value."""
     MEMBRANE = "membrane"
     """Membrane potential before the reset, kept for BP, 16 bit a value."""
     GRADIENT = "gradient"
@@ -186,3 +188,20 @@ class Trace:
         """Fraction of the layer's current gradients that are not zero."""
         gradient = self.count(layer, Engine.BP).writes.get(TensorClass.GRADIENT, TensorCount())
         return gradient.nonzeros / gradient.elements if gradient.elements else 0.0
+
+
+def batch_norm_passes(elements: int) -> dict[Engine, EngineCount]:
+    """What normalisation by the statistics of a batch adds to FP and BP: passes over a current in memory.
+
+    The statistics need the whole batch before its first value can be normalised, so FP writes the current and reads it
+    again. BP sums over the gradient and over its product with the current, and then needs both once more: it reads the
+    current twice, and writes the gradient and reads it again.
+
+    Args:
+        elements: values of the current, over batch and time.
+    """
+    once = TensorCount.values(elements, elements)
+    return {
+        Engine.FP: EngineCount(reads={TensorClass.CURRENT: once}, writes={TensorClass.CURRENT: once}),
+        Engine.BP: EngineCount(reads={TensorClass.CURRENT: once + once + once}, writes={TensorClass.CURRENT: once}),
+    }

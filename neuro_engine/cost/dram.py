@@ -145,7 +145,7 @@ class _LayerMoves:
 
     def _times(self, engine: Engine, tensor: TensorClass) -> int:
         """How often an engine reads a tensor."""
-        if engine is Engine.UPDATE or tensor is TensorClass.MEMBRANE:
+        if engine is Engine.UPDATE or tensor in (TensorClass.MEMBRANE, TensorClass.CURRENT):
             return 1
         way = self._orders[engine]
         times = way.weights if tensor is TensorClass.WEIGHTS else way.streamed
@@ -176,7 +176,7 @@ class _LayerMoves:
         shape, size = self._shape, of.bytes
         if tensor is TensorClass.MEMBRANE and self._spiking:
             size = -(-size * _MEMBRANE_BITS[self._chip.policy.membrane] // 16)  # the trace has 16 bits a value
-        if shape is None or not size or not of.elements or tensor in _BY_WEIGHT:
+        if shape is None or not size or not of.elements or tensor in _BY_WEIGHT or tensor is TensorClass.CURRENT:
             return size
         burst = self._chip.dram.burst_bytes
         if tensor is TensorClass.GRADIENT:

@@ -19,7 +19,7 @@ from neuro_engine.cost.networks import NetworkShape
 from neuro_engine.cost.networks.shape import nearest
 from neuro_engine.cost.sparsity import Density, LayerSparsity, Sparsity
 from neuro_engine.geometry import Geometry
-from neuro_engine.trace import Engine, EngineCount, TensorClass, TensorCount, Trace
+from neuro_engine.trace import Engine, EngineCount, TensorClass, TensorCount, Trace, batch_norm_passes
 
 __all__ = ["LayerSparsity", "Sparsity", "synthetic_trace"]
 
@@ -53,6 +53,9 @@ def synthetic_trace(
         trace.record(name, Engine.FP, layer.forward())
         trace.record(name, Engine.BP, layer.backward())
         trace.record(name, Engine.WG, layer.weight_gradient())
+        if shape.normalised_by_batch and name not in shape.readouts:
+            for engine, count in batch_norm_passes(batch * layer.steps * geometry.neurons).items():
+                trace.record(name, engine, count)
         trace.record(name, Engine.UPDATE, _update(shape.parameters(name), optimizer_moments))
     return trace
 

@@ -25,6 +25,7 @@ from neuro_engine.engines.function import run_neuron, run_synapse
 from neuro_engine.engines.normalised import can_run, run_normalised_layer
 from neuro_engine.kernels import native, reference
 from neuro_engine.neuron import LIF
+from neuro_engine.trace import batch_norm_passes
 
 _WEIGHT_STD = 0.05
 """Spread of fresh standardised weights. Their scale drops out of the forward pass, so the effective learning rate is
@@ -187,6 +188,11 @@ class BatchNorm(Norm):
 
     def fire(self, x: Tensor, weight: Tensor, spec: LayerSpec, leak: Tensor | None) -> Tensor:
         """As `Norm.fire`, in one pass in training where there are kernels for it."""
+        if self.training and spec.trace is not None:
+            steps = 1 if x.stride(0) == 0 else x.shape[0]
+            shape = spec.synapse.output_shape(torch.Size((steps * x.shape[1], *x.shape[2:])), weight.shape)
+            for engine, count in batch_norm_passes(shape.numel()).items():
+                spec.trace.record(spec.name, engine, count)
         if not self.training or leak is not None or not can_run(x, weight, spec):
             return super().fire(x, weight, spec, leak)
         spikes, mean, variance = run_normalised_layer(x, weight, self.weight * self.factor, self.bias, _EPSILON, spec)

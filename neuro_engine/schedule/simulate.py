@@ -145,7 +145,7 @@ class _Run:
             self.arrived[reader] = max(self.arrived[reader], self._send(load, end, task))
 
     def _send(self, load: Load | None, ready: float, task: Task) -> float:
-        """When a task's bytes that are ready have arrived; each link passes them on when it has passed on those before."""
+        """When a task's bytes that are ready have arrived; a link passes them on when it has passed on those before."""
         if load is None:
             return ready
         done = np.maximum(self.link_free[load.links], ready) + load.cycles

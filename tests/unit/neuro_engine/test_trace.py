@@ -7,6 +7,8 @@ import torch
 
 from neuro_engine.chip import Chip
 from neuro_engine.core_group import CoreGroup
+from neuro_engine.cost.networks import NetworkShape
+from neuro_engine.cost.synthetic import synthetic_trace
 from neuro_engine.engines.forward import LayerSpec
 from neuro_engine.engines.function import run_layer
 from neuro_engine.layers import Flatten, MaxPool2d, Readout, SpikingConv2d, SpikingLinear
@@ -183,3 +185,26 @@ def test_traces_add_up():
     assert one.count("missing", Engine.BP) == EngineCount()
     assert one.spike_rate("missing") == 0.0
     assert one.gradient_density("missing") == 0.0
+
+
+@pytest.mark.parametrize("constant", [False, True])
+def test_normalisation_by_batch_goes_through_its_current_again(constant):
+    x = (torch.rand(3, 4, 2, 6, 6) < 0.3).float()
+    x = x[:1].expand(3, -1, -1, -1, -1) if constant else x
+    traces = {}
+    for norm in ("weight", "batch"):
+        layer = SpikingConv2d(2, 5, 3, norm=norm, analog_input=True)
+        network = SpikingNetwork({"conv": layer})
+        traces[norm] = trace = Trace()
+        with network.recording(trace):
+            network(x).sum().backward()
+    current = 2 * (1 if constant else 3) * 4 * 5 * 4 * 4  # bytes: 16 bit for each value of the current
+    fp, bp = (traces["batch"].count("conv", engine) for engine in (Engine.FP, Engine.BP))
+    assert [side[TensorClass.CURRENT].bytes for side in (fp.reads, fp.writes)] == [current, current]
+    assert [side[TensorClass.CURRENT].bytes for side in (bp.reads, bp.writes)] == [3 * current, current]
+    assert all(TensorClass.CURRENT not in count.reads for _, _, count in traces["weight"])
+    shape = NetworkShape("one", dict(traces["batch"].geometry), "batch", frozenset({"conv"}))
+    expected = synthetic_trace(shape, batch=4)
+    for engine, count in ((Engine.FP, fp), (Engine.BP, bp)):
+        assert expected.count("conv", engine).reads[TensorClass.CURRENT] == count.reads[TensorClass.CURRENT]
+        assert expected.count("conv", engine).writes[TensorClass.CURRENT] == count.writes[TensorClass.CURRENT]
