@@ -22,6 +22,7 @@ _COMMANDS: dict[str, tuple[str, str]] = {
     "monitor": ("neurofed.cli.remote:monitor", "Watch a run."),
     "report": ("neurofed.cli.local:report", "Write a run's report again from its event log."),
     "workloads": ("neurofed.cli.local:workloads", "List the installed workloads and their presets."),
+    "profile": ("neurofed.cli.hardware:profile", "Say what training a network costs on a chip."),
     "chips": ("neurofed.cli.local:chips", "List chips, or show and validate one."),
 }
 """Where each command lives, and its help: with the help here, `neurofed --help` loads none of them."""
