@@ -39,9 +39,9 @@ class Passes(NamedTuple):
 
 EAGER_FORWARD = Passes(reads=16, writes=12, kept=3, launches=12)
 EAGER_BACKWARD = Passes(reads=15, writes=11, kept=2, launches=10)
-"""Counted, not measured on a GPU: operands of torch's operations in SpikingJelly 2.0.0's LIFNode (multi-step, torch
-backend, hard reset, detached) at T = 4, by `python -m benchmarks.gpu_traffic`: 15.75 and 11.75, 15.25 and 11.0 passes,
-2.0 of them saved, and the spikes."""
+"""Counted: operands and results of torch's operations in SpikingJelly 2.0.0's LIFNode (multi-step, torch backend, hard
+reset, detached) at T = 4, by `python -m benchmarks.gpu_traffic`: 15.5 and 11.75 passes forward, 15.25 and 11.0
+backward, two of them kept, and the spikes. Not measured on a GPU."""
 
 
 class Variant(StrEnum):

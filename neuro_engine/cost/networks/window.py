@@ -25,7 +25,7 @@ class Window(NamedTuple):
 
         A geometry does not say it, and sizes alone leave several on small maps (4 to 2 positions by a kernel of 3:
         stride 2 with padding, or stride 1 without). Of those that fit, this takes the padding of half a kernel, then
-        the least padding; then the least stride.
+        the least padding, below the kernel's size; then the least stride.
 
         Raises:
             ValueError: no window fits.

@@ -57,7 +57,11 @@ def test_bad_input_is_refused(bad):
     [
         # Synapse: input, weights, current. Neurons: current, membranes, spikes; error, membranes, gradient.
         # Weight gradient: gradient, input, weights.
-        ("fused", True, {"synapse forward": 428, "neuron forward": 576, "neuron backward": 576, "weight gradient": 428}),
+        (
+            "fused",
+            True,
+            {"synapse forward": 428, "neuron forward": 576, "neuron backward": 576, "weight gradient": 428},
+        ),
         # Neurons: 16 + 12 passes, and 15 + 11.
         (
             "eager",
@@ -65,9 +69,17 @@ def test_bad_input_is_refused(bad):
             {"synapse forward": 428, "neuron forward": 28 * 192, "neuron backward": 26 * 192, "weight gradient": 428},
         ),
         # The current stays in registers, spikes have 8 bits.
-        ("ideal", True, {"synapse forward": 236, "neuron forward": 288, "neuron backward": 576, "weight gradient": 428}),
-        # Two steps: weights twice; membranes out and in; their gradients out and in; weights' gradients out, in and out.
-        ("fused", False, {"synapse forward": 536, "neuron forward": 960, "neuron backward": 960, "weight gradient": 644}),
+        (
+            "ideal",
+            True,
+            {"synapse forward": 236, "neuron forward": 288, "neuron backward": 576, "weight gradient": 428},
+        ),
+        # Two steps: weights twice; membranes out and in; their gradients out and in; weights' gradients out, in, out.
+        (
+            "fused",
+            False,
+            {"synapse forward": 536, "neuron forward": 960, "neuron backward": 960, "weight gradient": 644},
+        ),
     ],
 )
 def test_a_layer_by_hand_where_nothing_is_cached(variant, folded, kernels):

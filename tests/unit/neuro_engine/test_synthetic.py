@@ -15,7 +15,15 @@ from neuro_engine.cost.synthetic import LayerSparsity, Sparsity, synthetic_trace
 from neuro_engine.engines.forward import LayerSpec
 from neuro_engine.engines.function import run_synapse
 from neuro_engine.geometry import Geometry
-from neuro_engine.layers import Flatten, MaxPool2d, Readout, Residual, SpikingConv2d, SpikingConvTranspose2d, SpikingLinear
+from neuro_engine.layers import (
+    Flatten,
+    MaxPool2d,
+    Readout,
+    Residual,
+    SpikingConv2d,
+    SpikingConvTranspose2d,
+    SpikingLinear,
+)
 from neuro_engine.network import SpikingNetwork
 from neuro_engine.neuron import LIF
 from neuro_engine.synapse import ConvSynapse
