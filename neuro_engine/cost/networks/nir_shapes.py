@@ -52,7 +52,7 @@ def shape_from_nir(
         reader.visit(node)
     return NetworkShape(
         name, reader.layers, "none", frozenset(reader.values), frozenset(reader.readouts), reader.windows,
-        "read from NIR", f"measured: the graph of {name}",
+        f"{name}, from NIR", "read: its graph",
     )  # fmt: skip
 
 

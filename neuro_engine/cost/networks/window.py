@@ -33,7 +33,7 @@ class Window(NamedTuple):
         axes = _axes(geometry)
         kernel = max(geometry.kernel)
         for padding in ((kernel - 1) // 2, *range(kernel)):
-            for stride in range(1, max(max(axis[:2]) for axis in axes) + 1):
+            for stride in range(1, max(map(max, axes)) + kernel + 1):
                 if all((i + 2 * padding - k) // stride + 1 == o and i + 2 * padding >= k for i, o, k in axes):
                     return cls(stride, padding)
         raise ValueError(
