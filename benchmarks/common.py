@@ -19,12 +19,17 @@ _OPERATORS: Mapping[str, Callable[[float, float], bool]] = {">=": operator.ge, "
 _PACKAGES = ("torch", "flwr", "grpcio", "numpy", "protobuf")
 
 
+def parser(doc: str | None) -> argparse.ArgumentParser:
+    """`--quick` and `--json FILE`, for a benchmark that adds options of its own."""
+    options = argparse.ArgumentParser(description=doc)
+    options.add_argument("--quick", action="store_true", help="a minute: proof that the benchmark works")
+    options.add_argument("--json", type=Path, help="write the results here")
+    return options
+
+
 def arguments(doc: str | None) -> argparse.Namespace:
     """`--quick` and `--json FILE`."""
-    parser = argparse.ArgumentParser(description=doc)
-    parser.add_argument("--quick", action="store_true", help="a minute: proof that the benchmark works")
-    parser.add_argument("--json", type=Path, help="write the results here")
-    return parser.parse_args()
+    return parser(doc).parse_args()
 
 
 def must(name: str, value: float | None, op: str, limit: float) -> dict[str, Any]:

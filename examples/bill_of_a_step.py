@@ -12,7 +12,6 @@ from neuro_engine.core_group import CoreGroup
 from neuro_engine.encoding import rate
 from neuro_engine.layers import Flatten, MaxPool2d, Readout, SpikingConv2d, SpikingLinear
 from neuro_engine.network import SpikingNetwork
-from neuro_engine.trace import Trace
 
 torch.manual_seed(0)
 network = SpikingNetwork(
@@ -32,17 +31,13 @@ group = CoreGroup(network, Chip.load("core20_28nm"))
 step = group.train_step(spikes, targets, F.cross_entropy, torch.optim.Adam(network.parameters()))
 assert step.trace is not None
 
-print("layer    engine   operations  executed    energy  busy cycles  DRAM bytes")
-for layer, engine, count in step.trace:
-    alone = Trace()
-    alone.steps, alone.samples = step.trace.steps, step.trace.samples
-    alone.record(layer, engine, count)
-    bill = group.bill(alone)
-    print(
-        f"{layer:<8} {engine:<7} {count.dense_ops:>11,} {count.executed_ops / max(count.dense_ops, 1):>9.1%} "
-        f"{bill.energy_j * 1e6:>6.2f} µJ {bill.engine_cycles[engine]:>12,} {bill.dram_total_bytes:>11,}"
-    )
 total = group.bill(step.trace)
+print("layer    engine   operations  executed    energy  busy cycles  DRAM bytes")
+for (layer, engine), part in total.layers.items():
+    print(
+        f"{layer:<8} {engine:<7} {part.dense_ops:>11,} {part.executed_ops / max(part.dense_ops, 1):>9.1%} "
+        f"{part.energy_j * 1e6:>6.2f} µJ {part.cycles:>12,} {part.dram_bytes:>11,}"
+    )
 print(
     f"step: {total.energy_j * 1e6:.2f} µJ, {total.cycles:,} cycles ({total.seconds(group.chip) * 1e6:.0f} µs), "
     f"{total.dram_total_bytes:,} DRAM bytes, loss {step.loss:.3f}"

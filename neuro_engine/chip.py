@@ -24,6 +24,7 @@ from neuro_engine.chip_schema import (
     Dram,
     Energy,
     Lanes,
+    Link,
     Memory,
     Neuron,
     Noc,
@@ -55,6 +56,7 @@ class Chip:
     memory: Memory
     noc: Noc
     dram: Dram
+    link: Link
     policy: Policy
     energy: Energy
     neuron: Neuron

@@ -218,6 +218,14 @@ class Dram:
 
 
 @dataclass(frozen=True, slots=True)
+class Link:
+    """The board's link to an aggregator, in each direction; the bill of a trace does not depend on it."""
+
+    bandwidth_bytes_per_s: float
+    energy_pj_per_bit: float
+
+
+@dataclass(frozen=True, slots=True)
 class Policy:
     """What goes to DRAM."""
 

@@ -13,7 +13,7 @@ from neuro_engine.cost import Cost, cost
 from neuro_engine.network import SpikingNetwork
 from neuro_engine.precision import FP16, loss_scaler
 from neuro_engine.precision import precision as precision_of
-from neuro_engine.trace import Engine, EngineCount, TensorClass, TensorCount, Trace
+from neuro_engine.trace import Engine, EngineCount, TensorClass, TensorCount, Trace, gradients_written
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,8 +98,11 @@ class CoreGroup:
 
     def _count_update(self, trace: Trace, optimizer: Optimizer) -> None:
         for name, layer in self.network.engine_layers():
-            parameters = list(layer.parameters())
+            parameters = [p for p in layer.parameters() if p.grad is not None]
             weights = sum(p.numel() for p in parameters)
+            summed = trace.count(name, Engine.WG).writes.get(TensorClass.WEIGHT_GRADIENT, TensorCount()).elements
+            if weights > summed:  # gains, shifts and biases: no array makes their gradients, but they are written too
+                trace.record(name, Engine.WG, gradients_written(weights - summed))
             moments = sum(
                 sum(1 for v in optimizer.state[p].values() if getattr(v, "shape", None) == p.shape) * p.numel()
                 for p in parameters

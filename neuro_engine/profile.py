@@ -6,8 +6,9 @@ for it; and the simulated schedule, whose traffic on the mesh goes back into the
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 from neuro_engine.chip import Chip
 from neuro_engine.cost import Cost, cost
@@ -16,12 +17,13 @@ from neuro_engine.cost.noc import NocParameters
 from neuro_engine.cost.sparsity import Sparsity
 from neuro_engine.cost.synthetic import synthetic_trace
 from neuro_engine.geometry import Geometry
-from neuro_engine.mapping import CoreMapping, Exchanged, LayerWork, Setup, estimate, layer_work, search
+from neuro_engine.mapping import CoreMapping, Exchanged, LayerWork, Setup, layer_work, search
 from neuro_engine.schedule import Schedule, schedule
 from neuro_engine.trace import Engine, TensorClass, Trace
 
 _MOST_TILES = 4
 """Parts of the time steps in which layers of the pipeline follow each other, where the network has as many steps."""
+Mapper = Callable[[Sequence[LayerWork], Setup], CoreMapping]
 _WEIGHTS = (TensorClass.WEIGHTS, TensorClass.WEIGHT_GRADIENT)
 
 
@@ -77,19 +79,38 @@ def profile(
         samples: samples of a micro-batch; None for the number that is fastest.
 
     Raises:
-        ValueError: the batch is no multiple of `samples`, or as of `synthetic_trace`.
+        ValueError: the batch is no multiple of `samples`, or as of `check_fits` and `synthetic_trace`.
     """
+    check_fits(shape, chip)
     sparsity = sparsity or Sparsity.assumed(shape)
     trace = synthetic_trace(shape, sparsity, batch, optimizer_moments)
     needed = needed_fractions(shape, sparsity)
     bill = cost(trace, chip, needed=needed)
     if samples is not None and (samples < 1 or batch % samples):
         raise ValueError(f"expected micro-batches of equal size of a batch of {batch}, got {samples}")
-    samples, mapping, setup = best_mapping(bill, trace, chip, (samples,) if samples else divisors(batch))
-    work = chip_work(bill, trace, chip, samples)
-    run = schedule(work, mapping, setup, NocParameters.of(chip))
-    bill = cost(trace, chip, byte_hops=run.byte_hops, needed=needed)
-    return Profile(shape, chip, batch, sparsity, trace, bill, samples, mapping, run)
+    plan = fastest_plan(bill, trace, chip, (samples,) if samples else divisors(batch))
+    bill = cost(trace, chip, byte_hops=plan.schedule.byte_hops, needed=needed)
+    return Profile(shape, chip, batch, sparsity, trace, bill, *plan)
+
+
+def check_fits(shape: NetworkShape, chip: Chip) -> None:
+    """Check that a core can hold the weights, and their gradients, of one output channel of each layer.
+
+    A layer goes through the buffers in slices of whole output channels; less cannot be computed.
+
+    Raises:
+        ValueError: a layer of which it cannot.
+    """
+    memory = chip.memory
+    for key, bits in (("weight_buffer", memory.word_bits), ("weight_gradient_buffer", memory.accumulator_bits)):
+        room = getattr(memory, f"{key}_bytes")
+        for name, geometry in shape.layers.items():
+            least = -(-geometry.weights // geometry.out_channels * bits // 8)
+            if least > room:
+                raise ValueError(
+                    f"{chip.name}: memory.{key}_bytes = {room}: layer {name!r} fits no core, an output channel of it "
+                    f"takes {least} bytes"
+                )
 
 
 def needed_fractions(shape: NetworkShape, sparsity: Sparsity) -> dict[str, float]:
@@ -108,16 +129,31 @@ def divisors(batch: int) -> tuple[int, ...]:
     return tuple(size for size in (2**power for power in range(batch.bit_length())) if batch % size == 0)
 
 
-def best_mapping(bill: Cost, trace: Trace, chip: Chip, sizes: Iterable[int]) -> tuple[int, CoreMapping, Setup]:
-    """The size of the micro-batches and the mapping with the least estimated cycles; of equals the first size."""
-    found: list[tuple[float, int, CoreMapping, Setup]] = []
+class Plan(NamedTuple):
+    """How a chip goes through a training step: samples of a micro-batch, which cores do what, and that in time."""
+
+    samples: int
+    mapping: CoreMapping
+    schedule: Schedule
+
+
+def fastest_plan(bill: Cost, trace: Trace, chip: Chip, sizes: Iterable[int], mapped: Mapper = search) -> Plan:
+    """The plan with the least simulated cycles, one for each size of the micro-batches; of equals the first size.
+
+    Args:
+        bill: the bill of `trace`.
+        trace: one batch, each of whose layers has a geometry.
+        chip: the chip.
+        sizes: samples of a micro-batch to choose from.
+        mapped: finds the mapping for a size.
+    """
+    plans = []
     for samples in sizes:
         work = chip_work(bill, trace, chip, samples)
         setup = Setup.of(chip, trace.samples // samples, tiles_of(trace.geometry))
-        mapping = search(work, setup)
-        found.append((estimate(work, mapping, setup).cycles, samples, mapping, setup))
-    _, samples, mapping, setup = min(found, key=lambda entry: entry[0])
-    return samples, mapping, setup
+        mapping = mapped(work, setup)
+        plans.append(Plan(samples, mapping, schedule(work, mapping, setup, NocParameters.of(chip))))
+    return min(plans, key=lambda plan: plan.schedule.cycles)
 
 
 def tiles_of(geometry: Mapping[str, Geometry]) -> int:

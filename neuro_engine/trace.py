@@ -205,3 +205,12 @@ def batch_norm_passes(elements: int) -> dict[Engine, EngineCount]:
         Engine.FP: EngineCount(reads={TensorClass.CURRENT: once}, writes={TensorClass.CURRENT: once}),
         Engine.BP: EngineCount(reads={TensorClass.CURRENT: once + once + once}, writes={TensorClass.CURRENT: once}),
     }
+
+
+def gradients_written(parameters: int) -> EngineCount:
+    """What WG writes for the optimizer, which reads it again: a sum in FP32 for each parameter.
+
+    Args:
+        parameters: weights, and gains, shifts and biases beside them.
+    """
+    return EngineCount(writes={TensorClass.WEIGHT_GRADIENT: TensorCount.values(parameters, parameters, bits=32)})

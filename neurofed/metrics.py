@@ -10,6 +10,8 @@ from collections.abc import Mapping
 
 NUM_EXAMPLES = "num-examples"
 """Examples trained on: the update's weight (Flower's own name)."""
+STEPS = "steps"
+"""Training steps done."""
 LOSS = "loss"
 """Mean training or test loss."""
 ACCURACY = "accuracy"
@@ -32,8 +34,12 @@ CHIP_S = "chip-s"
 """Time the emulated chip would take, in seconds. Modelled."""
 LINK_BYTES_PER_S = "link-bytes-per-s"
 """Rate of the emulated board's link to the aggregator. Of the chip's description."""
+LINK_PJ_PER_BIT = "link-pj-per-bit"
+"""Energy of the emulated board's link for a bit sent or received, in pJ. Of the chip's description."""
 TRAIN_S = "train-s"
 """Time the host took to train, in seconds. Measured."""
+STALENESS = "staleness"
+"""Of a round: mean over its updates of the rounds they were late."""
 
 
 def parts(metrics: Mapping[str, float], name: str) -> dict[str, float]:

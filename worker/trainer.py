@@ -145,12 +145,14 @@ def trace_numbers(trace: Trace) -> dict[str, float]:
 
 
 def cost_numbers(bill: Cost, chip: Chip) -> dict[str, float]:
-    """Energy, DRAM traffic and cycles, as modelled."""
+    """Energy, DRAM traffic and cycles, as modelled, and what the board's link takes."""
     numbers: dict[str, float] = {
         metrics.ENERGY_J: bill.energy_j,
         metrics.DRAM_BYTES: float(bill.dram_total_bytes),
         metrics.CYCLES: float(bill.cycles),
         metrics.CHIP_S: bill.seconds(chip),
+        metrics.LINK_BYTES_PER_S: chip.link.bandwidth_bytes_per_s,
+        metrics.LINK_PJ_PER_BIT: chip.link.energy_pj_per_bit,
     }
     for (engine, component), picojoules in bill.energy_pj.items():
         numbers[f"{metrics.ENERGY_J}/{engine}/{component}"] = picojoules * 1e-12

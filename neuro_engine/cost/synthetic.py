@@ -19,7 +19,7 @@ from neuro_engine.cost.networks import NetworkShape
 from neuro_engine.cost.networks.shape import nearest
 from neuro_engine.cost.sparsity import Density, LayerSparsity, Sparsity
 from neuro_engine.geometry import Geometry
-from neuro_engine.trace import Engine, EngineCount, TensorClass, TensorCount, Trace, batch_norm_passes
+from neuro_engine.trace import Engine, EngineCount, TensorClass, TensorCount, Trace, batch_norm_passes, gradients_written
 
 __all__ = ["LayerSparsity", "Sparsity", "synthetic_trace"]
 
@@ -142,7 +142,7 @@ class _Layer:
             executed_ops=ops,
             multiplies=self.name in self.shape.values,
             reads=self.input(),
-            writes={TensorClass.WEIGHT_GRADIENT: self.weights(bits=32)},
+            writes=gradients_written(self.shape.parameters(self.name)).writes,
             step_ops=_spread(ops, self.steps),
         )
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import os
 import sys
 import tomllib
 from pathlib import Path
@@ -19,10 +20,15 @@ _COMMANDS: dict[str, tuple[str, str]] = {
     "submit": ("neurofed.cli.remote:submit", "Submit a run to an aggregator."),
     "runs": ("neurofed.cli.remote:runs", "List an aggregator's runs."),
     "stop": ("neurofed.cli.remote:stop", "Stop a run; what it has trained is kept."),
+    "pause": ("neurofed.cli.remote:pause", "Let a run rest at the end of its round."),
+    "resume": ("neurofed.cli.remote:resume", "Let a paused, stopped or failed run go on."),
     "monitor": ("neurofed.cli.remote:monitor", "Watch a run."),
+    "provision": ("neurofed.cli.provision:provision", "Make certificates and join tokens for a federation."),
     "report": ("neurofed.cli.local:report", "Write a run's report again from its event log."),
     "workloads": ("neurofed.cli.local:workloads", "List the installed workloads and their presets."),
     "profile": ("neurofed.cli.hardware:profile", "Say what training a network costs on a chip."),
+    "sweep": ("neurofed.cli.hardware:sweep", "Vary a chip's values: energy, time and the best points."),
+    "claims": ("neurofed.cli.hardware:claims", "Our figures beside the claims of arXiv:2412.05302."),
     "chips": ("neurofed.cli.local:chips", "List chips, or show and validate one."),
 }
 """Where each command lives, and its help: with the help here, `neurofed --help` loads none of them."""
@@ -82,6 +88,7 @@ def cli() -> None:
 
 def main() -> None:
     """Run the command line; every error of ours becomes one line and its exit code."""
+    os.environ.setdefault("GRPC_VERBOSITY", "ERROR")  # what its C core would log of a failed call, we say in our words
     try:
         cli(standalone_mode=False)
     except NeuroFedError as error:

@@ -36,6 +36,7 @@ PROVENANCE: Final[Mapping[str, str]] = {
     "cycles_by_engine": "modelled",
     "chip_s": "modelled",
     "link_s": "modelled",
+    "link_j": "modelled",
     "emulated_s": "modelled",
 }
 """Where each figure comes from: measured on the host, counted by the emulator, or modelled from the counts."""
@@ -101,7 +102,8 @@ def round_data(view: RoundView) -> Data:
 def worker_data(part: WorkerRound) -> Data:
     """One worker's part in a round."""
     chip_s, link = _number(part.metrics, metrics.CHIP_S), _number(part.metrics, metrics.LINK_BYTES_PER_S)
-    link_s = (part.bytes_up + part.bytes_down) / link if link else None
+    moved_bytes, link_pj = part.bytes_up + part.bytes_down, _number(part.metrics, metrics.LINK_PJ_PER_BIT)
+    link_s = moved_bytes / link if link else None
     return {
         "name": part.name,
         "state": worker_state_name(part.state),
@@ -118,6 +120,7 @@ def worker_data(part: WorkerRound) -> Data:
         "cycles": _number(part.metrics, metrics.CYCLES),
         "chip_s": chip_s,
         "link_s": link_s,
+        "link_j": None if link_pj is None else 8e-12 * moved_bytes * link_pj,
         "emulated_s": None if chip_s is None or link_s is None else chip_s + link_s,
         "metrics": _finite(part.metrics),
     }
@@ -218,6 +221,7 @@ def _totals(rows: list[Data], together: Callable[[list[float]], float]) -> Data:
         "bytes_up": sum(row["bytes_up"] for row in rows),
         "bytes_down": sum(row["bytes_down"] for row in rows),
         "energy_j": _combined(sum, (row["energy_j"] for row in rows)),
+        "link_j": _combined(sum, (row["link_j"] for row in rows)),
         "dram_bytes": _combined(sum, (row["dram_bytes"] for row in rows)),
         "cycles": _combined(together, (row["cycles"] for row in rows)),
         "emulated_s": _combined(together, (row["emulated_s"] for row in rows)),

@@ -158,7 +158,7 @@ def test_one_layer_by_hand():
     assert (bp.dense_ops, bp.executed_ops, bp.neuron_updates, bp.step_ops) == (0, 0, 288, ())
     assert bp.writes[TensorClass.GRADIENT] == TensorCount(288, 144, 0)  # nobody below wants it
     assert (wg.dense_ops, wg.executed_ops) == (6 * 864, 180)
-    assert wg.writes[TensorClass.WEIGHT_GRADIENT] == TensorCount(54, 54, 216)
+    assert wg.writes[TensorClass.WEIGHT_GRADIENT] == TensorCount(60, 60, 240)  # 54 weights, 6 gains and shifts
     # 54 weights, 3 gains and 3 biases; 32 bits for master and two moments.
     assert update.reads[TensorClass.OPTIMIZER] == TensorCount(180, 180, 720)
     assert update.writes[TensorClass.WEIGHTS] == TensorCount(60, 60, 120)

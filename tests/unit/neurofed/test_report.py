@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from google.protobuf.message import Message
 
+from neurofed.errors import StorageError
 from neurofed.report import render_html, report_data, write_report
 from neurofed.report.data import PROVENANCE, headline
 from neurofed.runstate import fold_all
@@ -36,6 +37,7 @@ def bill(scale: float) -> dict[str, float]:
         "cycles/fp": 600 * scale,
         "chip-s": 4 * scale,
         "link-bytes-per-s": 5.0,
+        "link-pj-per-bit": 1000.0,
         "ops-dense/fp": 80 * scale,
         "ops-executed/fp": 8 * scale,
         "spike-rate": 0.1,
@@ -125,6 +127,7 @@ def test_a_round_sums_its_workers_but_takes_the_slowest_ones_cycles(snapshot: m.
         "cycles": 2000.0,
         "chip_s": 8.0,
         "link_s": 5.0,
+        "link_j": pytest.approx(2e-7),  # 200 bits at 1000 pJ
         "emulated_s": 13.0,
     }
     assert worker["metrics"] == bill(2.0)
@@ -134,6 +137,7 @@ def test_a_round_waits_for_its_straggler(snapshot: m.Snapshot) -> None:
     report = report_data(snapshot)
     assert [(row["emulated_s"], row["straggler"]) for row in report["rounds"]] == [(13.0, "b"), (13.0, "b")]
     assert report["final"]["emulated_s"] == 26.0
+    assert report["final"]["link_j"] == pytest.approx(8e-7)
     assert [w["emulated_s"] for w in report["final"]["workers"]] == [18.0, 26.0]
 
 
@@ -221,7 +225,7 @@ def test_a_failed_write_keeps_the_old_report(
 
     write_report(tmp_path, m.Snapshot(run_id="old"))
     monkeypatch.setattr("os.fsync", full)
-    with pytest.raises(OSError, match="No space"):
+    with pytest.raises(StorageError, match="No space"):
         write_report(tmp_path, snapshot)
     assert json.loads((tmp_path / "report.json").read_text(encoding="utf-8"))["run_id"] == "old"
     assert len(list(tmp_path.iterdir())) == 2

@@ -3,10 +3,11 @@ import math
 import pytest
 import torch
 
+from neuro_engine.cost import Cost
 from neurofed import metrics, spec
 from neurofed.errors import ConfigError, UnknownChipError
 from neurofed.v1.control_pb2 import RunSpec
-from worker.trainer import Trainer, load_chip, run_key
+from worker.trainer import Trainer, cost_numbers, load_chip, run_key
 from workloads import registry
 from workloads.parameters import state_arrays
 
@@ -85,6 +86,14 @@ def test_the_parts_of_the_bill_sum_to_their_totals(arrays):
     chip = load_chip("core20_28nm")
     assert numbers[metrics.CHIP_S] == pytest.approx(numbers[metrics.CYCLES] / chip.clock.frequency_hz)
     assert {name.split("/")[0] for name in energy} <= {"fp", "bp", "wg", "update"}
+
+
+def test_a_bill_says_how_fast_the_boards_link_is(arrays):
+    chip = load_chip("core20_28nm")
+    numbers = Trainer(_config(), chip.name).train(arrays, 0, PARTS, 1, _quiet).numbers
+    assert numbers[metrics.LINK_BYTES_PER_S] == chip.link.bandwidth_bytes_per_s
+    slow = chip.override({"link.bandwidth_bytes_per_s": 1e6})
+    assert cost_numbers(Cost(), slow)[metrics.LINK_BYTES_PER_S] == 1e6
 
 
 def test_the_counts_are_plausible(arrays):
