@@ -8,6 +8,7 @@ from types import TracebackType
 import grpc
 
 from neurofed import errors, rpc
+from neurofed.security.options import Security
 from neurofed.v1 import control_pb2, monitor_pb2
 from neurofed.v1.control_pb2_grpc import ControlServiceStub
 from neurofed.v1.monitor_pb2_grpc import MonitorServiceStub
@@ -16,12 +17,21 @@ _TIMEOUT_S = 20.0
 
 
 class AggregatorClient:
-    """Talks to one aggregator. Every failed call is one of `neurofed.errors`."""
+    """Talks to one aggregator. Every failed call is one of `neurofed.errors`.
 
-    def __init__(self, address: str) -> None:
-        rpc.split_address(address)
+    Args:
+        address: `HOST:PORT` of the aggregator.
+        security: the files to show and to trust by; without any, only the loopback interface is called.
+
+    Raises:
+        ConfigError: if the address is malformed, or plain text would leave this machine.
+        CredentialsError: if a file cannot be used.
+    """
+
+    def __init__(self, address: str, security: Security = Security()) -> None:  # noqa: B008 (it is frozen)
         self._address = address
-        self._channel = grpc.insecure_channel(address, options=rpc.OPTIONS)
+        self._credentials = security.credentials(rpc.split_address(address)[0])
+        self._channel = rpc.channel(address, self._credentials)
         self._control = ControlServiceStub(self._channel)
         self._monitor = MonitorServiceStub(self._channel)
 
@@ -57,6 +67,20 @@ class AggregatorClient:
         except grpc.RpcError as error:
             raise self._in_our_words(error) from None
 
+    def pause(self, run_id: str) -> None:
+        """Let a run rest once its current round is safe."""
+        try:
+            self._control.PauseRun(control_pb2.PauseRunRequest(run_id=run_id), timeout=_TIMEOUT_S)
+        except grpc.RpcError as error:
+            raise self._in_our_words(error) from None
+
+    def resume(self, run_id: str) -> None:
+        """Let a run go on."""
+        try:
+            self._control.ResumeRun(control_pb2.ResumeRunRequest(run_id=run_id), timeout=_TIMEOUT_S)
+        except grpc.RpcError as error:
+            raise self._in_our_words(error) from None
+
     def watch(self, run_id: str = "", after_seq: int = 0) -> Iterator[monitor_pb2.Event]:
         """A run's events, past ones first, until it has finished."""
         request = monitor_pb2.WatchEventsRequest(run_id=run_id, after_seq=after_seq)
@@ -67,14 +91,13 @@ class AggregatorClient:
             raise self._in_our_words(error) from None
 
     def _in_our_words(self, error: grpc.RpcError) -> errors.NeuroFedError:
-        if error.code() == grpc.StatusCode.NOT_FOUND:
-            return errors.RunNotFoundError(error.details() or "no such run")
-        if error.code() == grpc.StatusCode.INVALID_ARGUMENT:
-            code = next((str(m.value) for m in error.trailing_metadata() or () if m.key == "exit-code"), "")
-            kinds = {str(kind.exit_code): kind for kind in _config_errors()}
-            return kinds.get(code, errors.ConfigError)(error.details() or "wrong argument")
-        return rpc.in_our_words(error, self._address)
+        code = next((str(m.value) for m in error.trailing_metadata() or () if m.key == "exit-code"), "")
+        if kind := {str(kind.exit_code): kind for kind in _family(errors.NeuroFedError)}.get(code):
+            return kind(error.details() or kind.__doc__)
+        return rpc.in_our_words(error, self._address, self._credentials)
 
 
-def _config_errors() -> tuple[type[errors.ConfigError], ...]:
-    return (errors.UnknownNameError, errors.UnknownChipError, errors.UnknownSettingError)
+def _family(kind: type[errors.NeuroFedError]) -> Iterator[type[errors.NeuroFedError]]:
+    yield kind
+    for child in kind.__subclasses__():
+        yield from _family(child)

@@ -17,9 +17,17 @@
         CheckpointError               33   no checkpoint is readable
         RunFailedError                34   the run ended with an error on the aggregator
         StoppedError                  35   somebody stopped it
+        RunStateError                 36   what is asked does not go with the run's state
+        StorageError                  37   the disk did not take what must be kept
       DataError                       40   bytes that do not keep their promise
         ManifestError                 41   tensors that do not match the model
         UpdateError                   42   an update that cannot be aggregated
+        DamagedError                  43   bytes that changed on the way
+      SecurityError                   50   identity and secrets
+        CredentialsError              51   a key, certificate or token file that cannot be used
+        UntrustedError                52   the two sides do not trust each other, or one speaks plain text
+        AccessError                   53   the certificate does not allow the call
+        TokenError                    54   the join token does not count
 
 `docs/reference/exit-codes.md` has a line for each; a test keeps the two equal.
 """
@@ -132,6 +140,18 @@ class StoppedError(RunError):
     exit_code = 35
 
 
+class RunStateError(RunError):
+    """The run's state does not allow what is asked, or another aggregator has the run in hand."""
+
+    exit_code = 36
+
+
+class StorageError(RunError):
+    """The disk did not take what must be kept: full, read-only or broken. What was there before is whole."""
+
+    exit_code = 37
+
+
 class DataError(NeuroFedError):
     """Bytes that do not keep their promise."""
 
@@ -148,6 +168,42 @@ class UpdateError(DataError):
     """An update that cannot be aggregated: not finite, or out of range."""
 
     exit_code = 42
+
+
+class DamagedError(DataError):
+    """Bytes that changed on the way; they are sent again."""
+
+    exit_code = 43
+
+
+class SecurityError(NeuroFedError):
+    """Identity and secrets."""
+
+    exit_code = 50
+
+
+class CredentialsError(SecurityError):
+    """A key, certificate or token file that cannot be used: missing, malformed, expired, or readable by others."""
+
+    exit_code = 51
+
+
+class UntrustedError(SecurityError):
+    """The two sides do not trust each other's certificates, or one speaks TLS and the other plain text."""
+
+    exit_code = 52
+
+
+class AccessError(SecurityError):
+    """The certificate does not allow the call: by its role, by its name, or because it is revoked."""
+
+    exit_code = 53
+
+
+class TokenError(SecurityError):
+    """The join token does not count: unknown, expired, used with another key, or for another name."""
+
+    exit_code = 54
 
 
 def nearest(got: str, known: Iterable[str]) -> str:

@@ -1,10 +1,13 @@
 """The event log of a run: a file of events, one line of JSON each, only ever appended to.
 
-A line counts once its line break is there. What a crash left behind after the last one is no event.
+A line counts once its line break is there. What a crash left behind after the last one is no event. A log has one
+writer at a time: who opens it for writing holds a lock, which ends with the process.
 """
 
 from __future__ import annotations
 
+import fcntl
+import itertools
 import logging
 import os
 import threading
@@ -17,8 +20,10 @@ from typing import Final
 from google.protobuf import json_format
 from google.protobuf.message import Message
 
-from neurofed.errors import DataError
+from neurofed.errors import DataError, RunStateError, StorageError
+from neurofed.files import storing, sync_folder
 from neurofed.runstate import fold, fold_all
+from neurofed.v1.control_pb2 import RunState
 from neurofed.v1.monitor_pb2 import Event, Snapshot
 
 _LOG = logging.getLogger(__name__)
@@ -27,6 +32,17 @@ _PAYLOADS: Final = {
     for field in Event.DESCRIPTOR.oneofs_by_name["payload"].fields
     if field.message_type
 }
+_DURABLE: Final = frozenset(
+    {
+        "run_submitted",
+        "run_resumed",
+        "pause_requested",
+        "run_paused",
+        "model_evaluated",  # the round's checkpoint follows: no checkpoint may be newer than the events that led to it
+        "run_finished",
+    }
+)
+"""Events that are on the disk before anybody hears of them: a power cut without them would change what happens next."""
 
 
 def read_events(path: Path) -> Iterator[Event]:
@@ -59,6 +75,11 @@ class EventLog:
     """Numbers the events of one run, writes them down and tells whoever listens.
 
     Opening a file that exists goes on where it ends. All methods may be called from any thread.
+
+    Raises:
+        DataError: if a complete line is not an event.
+        RunStateError: if somebody else writes this log.
+        StorageError: if the disk does not give or take it.
     """
 
     def __init__(self, path: Path, *, clock: Callable[[], float] = time.time) -> None:
@@ -68,23 +89,62 @@ class EventLog:
         self._subscribers: list[Callable[[Event], None]] = []
         self._snapshot = Snapshot()
         self._size = 0
-        path.touch()
-        for number, line in enumerate(_complete_lines(path), start=1):
-            fold(self._snapshot, _parse(line, path, number))
-            self._size += len(line)
-        os.truncate(path, self._size)
-        self._file = path.open("ab", buffering=0)
+        self._torn = False
+        self._unwritten: list[Event] = []
+        with storing(path):
+            self._file = path.open("ab", buffering=0)
+        try:
+            with storing(path):
+                self._take_over()
+        except BaseException:
+            self._file.close()
+            raise
 
-    def emit(self, payload: Message) -> Event:
+    def _take_over(self) -> None:
+        """Lock the file, fold what is in it, and cut off what a crash left behind."""
+        try:
+            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise RunStateError(f"expected nobody else to write {self._path}, another process does") from None
+        for number, line in enumerate(_complete_lines(self._path), start=1):
+            fold(self._snapshot, _parse(line, self._path, number))
+            self._size += len(line)
+        self._file.truncate(self._size)
+        sync_folder(self._path.parent)
+
+    @property
+    def state(self) -> RunState.ValueType:
+        """Where the run stands."""
+        return self._snapshot.state
+
+    @property
+    def seq(self) -> int:
+        """Number of the last event."""
+        return self._snapshot.seq
+
+    @property
+    def closed(self) -> bool:
+        """True once nothing can be written any more."""
+        return self._file.closed
+
+    @property
+    def whole_bytes(self) -> int | None:
+        """Length of the file; None where an event is missing in it."""
+        return None if self._unwritten else self._size
+
+    def emit(self, payload: Message, *, must_write: bool = True) -> Event:
         """Append an event and call the subscribers with it.
 
         Args:
             payload: one of the messages of `Event.payload`, such as `RoundStarted`.
+            must_write: False lets subscribers and snapshot have it even where the disk does not take it. That is for
+                the last event of a process only: the next one to open the log knows nothing of it.
 
         Returns:
             The numbered event.
 
         Raises:
+            StorageError: the disk does not take the event; it has not happened.
             TypeError: the message is no event's payload.
         """
         field = _PAYLOADS.get(payload.DESCRIPTOR.full_name)
@@ -95,11 +155,24 @@ class EventLog:
             part: Message = getattr(event, field)
             part.SetInParent()
             part.CopyFrom(payload)
-            self._append(to_json_line(event).encode() + b"\n")
+            try:
+                self._append(to_json_line(event).encode() + b"\n", durable=field in _DURABLE)
+            except StorageError as error:
+                if must_write:
+                    raise
+                _LOG.error("event %d, %s, is not in the log: %s", event.seq, field, error)
+                self._unwritten.append(event)
             fold(self._snapshot, event)
             for callback in tuple(self._subscribers):
                 self._tell(callback, event)
         return event
+
+    def read(self, after_seq: int = 0) -> Iterator[Event]:
+        """The events so far that come after the numbered one."""
+        for event in itertools.chain(read_events(self._path), tuple(self._unwritten)):
+            if event.seq > after_seq:
+                after_seq = event.seq
+                yield event
 
     def snapshot(self) -> Snapshot:
         """A copy of the run as it stands."""
@@ -131,15 +204,24 @@ class EventLog:
         return unsubscribe
 
     def sync(self) -> None:
-        """Wait until all events so far are on the disk."""
-        with self._lock:
+        """Wait until all events so far are on the disk.
+
+        Raises:
+            StorageError: the disk does not take them.
+        """
+        with self._lock, storing(self._path):
             os.fsync(self._file.fileno())
 
     def close(self) -> None:
-        """Sync and close the file. Closing twice does nothing."""
+        """Sync and close the file; the snapshot and the events can still be read. Closing twice does nothing."""
         with self._lock:
-            if not self._file.closed:
+            if self._file.closed:
+                return
+            try:
                 self.sync()
+            except StorageError as error:
+                _LOG.error("%s", error)
+            finally:
                 self._file.close()
 
     def __enter__(self) -> EventLog:
@@ -150,14 +232,19 @@ class EventLog:
     ) -> None:
         self.close()
 
-    def _append(self, line: bytes) -> None:
-        rest = memoryview(line)
-        try:
+    def _append(self, line: bytes, *, durable: bool) -> None:
+        if self._file.closed:
+            raise StorageError(f"expected {self._path} to be open, it is closed: nothing is added to it")
+        with storing(self._path):
+            if self._torn:  # half a line would spoil this one
+                self._file.truncate(self._size)
+            self._torn = True
+            rest = memoryview(line)
             while rest:
                 rest = rest[self._file.write(rest) :]
-        except OSError:
-            self._file.truncate(self._size)  # half a line would spoil the next one
-            raise
+            if durable:
+                os.fsync(self._file.fileno())
+        self._torn = False
         self._size += len(line)
 
     def _tell(self, callback: Callable[[Event], None], event: Event) -> None:

@@ -53,7 +53,7 @@ def content_of(records: RecordDict) -> tuple[pb.Content, bytes]:
     return content, blob
 
 
-def records_of(content: pb.Content, blob: bytes) -> RecordDict:
+def records_of(content: pb.Content, blob: tensors.Buffer) -> RecordDict:
     """Join a header and the bytes of its arrays to Flower's records.
 
     Raises:
@@ -87,8 +87,12 @@ def to_numpy(record: ArrayRecord) -> dict[str, tensors.Array]:
 
 
 def to_record(arrays: Mapping[str, tensors.Array]) -> ArrayRecord:
-    """Numpy arrays as an array record, in their order."""
-    return ArrayRecord({name: Array(np.asarray(array, order="C")) for name, array in arrays.items()})
+    """Numpy arrays as an array record, in their order; Flower's format has no bfloat16, which becomes float32."""
+    return ArrayRecord({name: Array(_for_flower(array)) for name, array in arrays.items()})
+
+
+def _for_flower(array: tensors.Array) -> tensors.Array:
+    return np.asarray(array, np.float32 if array.dtype == tensors.BFLOAT16 else None, order="C")
 
 
 def _write_record(target: pb.Record, values: Mapping[str, Any]) -> None:

@@ -13,6 +13,7 @@ from typing import IO
 
 from neurofed import errors
 from neurofed.errors import LinkError
+from neurofed.security.options import ENVIRONMENT
 
 _START_TIMEOUT_S = 90.0
 _STOP_TIMEOUT_S = 20.0
@@ -51,7 +52,8 @@ class LocalFleet:
             self.address = self._await_address(aggregator, address_file)
             for number, chip in enumerate(self._chips):
                 name = f"worker-{number}"
-                self._spawn(name, "worker", "join", self.address, "--name", name, "--chip", chip)
+                state = str(self._logs.parent / "state" / name)
+                self._spawn(name, "worker", "join", self.address, "--name", name, "--chip", chip, "--state-dir", state)
         except BaseException:
             self.close()
             raise
@@ -84,6 +86,7 @@ class LocalFleet:
         process = subprocess.Popen(
             [sys.executable, "-m", "neurofed", *arguments, "--parent-pid", str(os.getpid())],
             stdin=subprocess.DEVNULL,
+            env={name: value for name, value in os.environ.items() if name not in ENVIRONMENT},
             stdout=log,
             stderr=subprocess.STDOUT,
             start_new_session=True,  # Ctrl-C reaches this process alone, which then ends the others in order
@@ -106,5 +109,11 @@ def _as_error(code: int, log: Path) -> errors.NeuroFedError:
     """Why a process ended, from its exit code and the last line it wrote."""
     lines = log.read_text(errors="replace").strip().splitlines()
     reason = lines[-1].removeprefix("neurofed: ") if lines else f"exit code {code}"
-    kinds = {kind.exit_code: kind for kind in (errors.AddressInUseError, errors.RunNotFoundError, errors.ConfigError)}
-    return kinds.get(code, LinkError)(reason)
+    told = (
+        errors.AddressInUseError,
+        errors.RunNotFoundError,
+        errors.RunStateError,
+        errors.StorageError,
+        errors.ConfigError,
+    )
+    return next((kind for kind in told if kind.exit_code == code), LinkError)(reason)

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import socket
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import grpc
 
 from neurofed import errors
-from neurofed.errors import ConfigError, LinkError
+from neurofed.errors import ConfigError, LinkError, NeuroFedError
 from neurofed.spec import DEFAULT_PORT
 
-PROTOCOL_VERSION = 1
-"""Raised when the meaning of a message changes; both ends must agree."""
+if TYPE_CHECKING:
+    from neurofed.security.credentials import Credentials
+
 _MAX_MESSAGE_BYTES = 8 << 20
 """Above the largest frame (a chunk of 1 MiB or a manifest), far below what could exhaust memory."""
 
@@ -26,10 +27,12 @@ OPTIONS: tuple[tuple[str, Any], ...] = (
     ("grpc.http2.min_ping_interval_without_data_ms", 10_000),
     ("grpc.initial_reconnect_backoff_ms", 200),
     ("grpc.max_reconnect_backoff_ms", 5_000),
+    ("grpc.http2.bdp_probe", 0),
     ("grpc.so_reuseport", 0),
     ("grpc.enable_http_proxy", 0),
 )
-"""Without SO_REUSEPORT a second aggregator on the same port fails instead of stealing half of the workers."""
+"""Without probing, HTTP/2 lets no more than the message that is read pile up in memory; our own windows do the rest.
+Without SO_REUSEPORT a second aggregator on the same port fails instead of stealing half of the workers."""
 
 
 def split_address(address: str) -> tuple[str, int]:
@@ -42,6 +45,35 @@ def split_address(address: str) -> tuple[str, int]:
     if not host or not port.isdecimal() or int(port) > 65_535:
         raise ConfigError(f"expected an address HOST:PORT, got {address!r}")
     return host.strip("[]"), int(port)
+
+
+def join_address(host: str, port: int) -> str:
+    """The inverse of `split_address`."""
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def channel(address: str, credentials: Credentials | None = None) -> grpc.Channel:
+    """A channel for blocking calls.
+
+    Args:
+        address: `HOST:PORT` of the other side.
+        credentials: what to show and whom to trust; None means plain text, which `Security.credentials` decides on.
+
+    Raises:
+        ConfigError: if the address is malformed.
+    """
+    target = join_address(*split_address(address))
+    if credentials is None:
+        return grpc.insecure_channel(target, options=OPTIONS)
+    return grpc.secure_channel(target, credentials.for_client(), options=OPTIONS)
+
+
+def aio_channel(address: str, credentials: Credentials | None = None) -> grpc.aio.Channel:
+    """The same for calls in an event loop."""
+    target = join_address(*split_address(address))
+    if credentials is None:
+        return grpc.aio.insecure_channel(target, options=OPTIONS)
+    return grpc.aio.secure_channel(target, credentials.for_client(), options=OPTIONS)
 
 
 def require_free(host: str, port: int) -> None:
@@ -66,13 +98,19 @@ def require_free(host: str, port: int) -> None:
         raise ConfigError(f"cannot listen on {host}:{port}: {error.strerror or error}") from None
 
 
-def in_our_words(error: grpc.RpcError, address: str) -> LinkError:
-    """A failed call as one of our errors."""
+def in_our_words(error: grpc.RpcError, address: str, credentials: Credentials | None = None) -> NeuroFedError:
+    """A failed call as one of our errors; where no connection came about, what was called with tells why."""
     code, details = error.code(), error.details() or ""
     if code == grpc.StatusCode.UNAVAILABLE:
-        return errors.UnreachableError(f"expected an aggregator at {address}, nobody answered ({details})")
+        from neurofed.security.diagnosis import distrust
+
+        return distrust(*split_address(address), credentials) or errors.UnreachableError(
+            f"expected an aggregator at {address}, nobody answered ({details})"
+        )
     if code == grpc.StatusCode.FAILED_PRECONDITION:
         return errors.VersionMismatchError(details)
     if code == grpc.StatusCode.ALREADY_EXISTS:
         return errors.NameInUseError(details)
+    if code == grpc.StatusCode.PERMISSION_DENIED:
+        return errors.AccessError(details)
     return LinkError(f"{address}: {code.name.lower().replace('_', ' ')}: {details}")

@@ -22,6 +22,7 @@ _FINISHED: Final = frozenset(
         monitor_pb2.WORKER_STATE_FAILED,
     }
 )
+_OVER: Final = frozenset({control_pb2.RUN_STATE_COMPLETED, control_pb2.RUN_STATE_STOPPED, control_pb2.RUN_STATE_FAILED})
 
 
 def fold(snapshot: Snapshot, event: Event) -> None:
@@ -57,6 +58,11 @@ def is_finished(view: RoundView) -> bool:
     return bool(view.metrics)
 
 
+def is_over(state: int) -> bool:
+    """Whether a run in this state has ended; it may still be resumed."""
+    return state in _OVER
+
+
 def run_state_name(state: int) -> str:
     """A run's state in one lower-case word, such as `running`."""
     value = control_pb2.RunState.DESCRIPTOR.values_by_number.get(state)
@@ -85,7 +91,7 @@ def _run_submitted(snapshot: Snapshot, event: monitor_pb2.RunSubmitted) -> None:
 
 
 def _workers_awaited(snapshot: Snapshot, event: monitor_pb2.WorkersAwaited) -> None:
-    snapshot.state = control_pb2.RUN_STATE_WAITING
+    _go_on(snapshot, control_pb2.RUN_STATE_WAITING)
     for name in event.joined:
         _worker(snapshot, name).present = True
 
@@ -93,13 +99,14 @@ def _workers_awaited(snapshot: Snapshot, event: monitor_pb2.WorkersAwaited) -> N
 def _run_started(snapshot: Snapshot, event: monitor_pb2.RunStarted) -> None:
     if event.first_round > 1 or snapshot.rounds:
         _note(snapshot, f"resumed at round {event.first_round}")
-    snapshot.state = control_pb2.RUN_STATE_RUNNING
-    snapshot.ClearField("reason")
-    snapshot.ClearField("exit_code")
+    _go_on(snapshot, control_pb2.RUN_STATE_RUNNING)
     snapshot.model_bytes = event.model_bytes
     snapshot.parameters = event.parameters
     for name in event.workers:
         _worker(snapshot, name).present = True
+    for view in snapshot.rounds:
+        # A crash may have come between a round's checkpoint and the word of it.
+        view.checkpointed = view.checkpointed or view.round < event.first_round
 
 
 def _worker_joined(snapshot: Snapshot, event: monitor_pb2.WorkerJoined) -> None:
@@ -167,7 +174,13 @@ def _result_rejected(snapshot: Snapshot, event: monitor_pb2.ResultRejected) -> N
     if part is not None:
         part.state = monitor_pb2.WORKER_STATE_REJECTED
         part.reason = event.reason
+    _worker(snapshot, event.worker).refused += 1
     _note(snapshot, f"round {event.round}: {event.worker}'s update rejected", event.reason)
+
+
+def _worker_quarantined(snapshot: Snapshot, event: monitor_pb2.WorkerQuarantined) -> None:
+    _worker(snapshot, event.name).quarantined = event.reason
+    _note(snapshot, f"{_where(snapshot)}{event.name} in quarantine", event.reason)
 
 
 def _task_failed(snapshot: Snapshot, event: monitor_pb2.TaskFailed) -> None:
@@ -202,6 +215,35 @@ def _checkpoint_written(snapshot: Snapshot, event: monitor_pb2.CheckpointWritten
     view = _round(snapshot, event.round)
     if view is not None:
         view.checkpointed = True
+
+
+def _checkpoint_skipped(snapshot: Snapshot, event: monitor_pb2.CheckpointSkipped) -> None:
+    _note(snapshot, f"{event.file} is damaged and was skipped", event.reason)
+
+
+def _pause_requested(snapshot: Snapshot, _: monitor_pb2.PauseRequested) -> None:
+    if not is_over(snapshot.state):  # the last round may have ended while the wish was on its way
+        snapshot.state = control_pb2.RUN_STATE_PAUSING
+
+
+def _run_paused(snapshot: Snapshot, _: monitor_pb2.RunPaused) -> None:
+    snapshot.state = control_pb2.RUN_STATE_PAUSED
+    _note(snapshot, f"{_where(snapshot)}paused")
+
+
+def _run_resumed(snapshot: Snapshot, _: monitor_pb2.RunResumed) -> None:
+    if snapshot.state == control_pb2.RUN_STATE_PAUSING:
+        snapshot.state = control_pb2.RUN_STATE_RUNNING
+    else:
+        _go_on(snapshot, control_pb2.RUN_STATE_WAITING)
+
+
+def _go_on(snapshot: Snapshot, state: control_pb2.RunState.ValueType) -> None:
+    """A run that goes on has not ended; that it shall pause stays true."""
+    snapshot.ClearField("reason")
+    snapshot.ClearField("exit_code")
+    if snapshot.state != control_pb2.RUN_STATE_PAUSING:
+        snapshot.state = state
 
 
 def _run_finished(snapshot: Snapshot, event: monitor_pb2.RunFinished) -> None:
@@ -256,9 +298,14 @@ _REDUCERS: Final[dict[str, Callable[[Snapshot, Any], None]]] = {
     "task_progress": _task_progress,
     "result_received": _result_received,
     "result_rejected": _result_rejected,
+    "worker_quarantined": _worker_quarantined,
     "task_failed": _task_failed,
     "round_aggregated": _round_aggregated,
     "model_evaluated": _model_evaluated,
     "checkpoint_written": _checkpoint_written,
+    "checkpoint_skipped": _checkpoint_skipped,
+    "pause_requested": _pause_requested,
+    "run_paused": _run_paused,
+    "run_resumed": _run_resumed,
     "run_finished": _run_finished,
 }

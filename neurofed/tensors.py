@@ -11,6 +11,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import ml_dtypes
 import numpy as np
 import numpy.typing as npt
 
@@ -18,8 +19,9 @@ from neurofed.errors import ManifestError
 from neurofed.v1 import records_pb2 as pb
 
 Array = npt.NDArray[Any]
+Buffer = bytes | memoryview
 
-MAX_TENSORS = 100_000
+MAX_TENSORS = 10_000
 MAX_RANK = 8
 MAX_NAME_LENGTH = 512
 MAX_EXTENT = 1 << 40
@@ -27,10 +29,12 @@ MAX_EXTENT = 1 << 40
 _DTYPES: dict[int, np.dtype[Any]] = {
     pb.ELEMENT_TYPE_FLOAT32: np.dtype("<f4"),
     pb.ELEMENT_TYPE_FLOAT16: np.dtype("<f2"),
+    pb.ELEMENT_TYPE_BFLOAT16: np.dtype(ml_dtypes.bfloat16),
     pb.ELEMENT_TYPE_INT64: np.dtype("<i8"),
     pb.ELEMENT_TYPE_UINT8: np.dtype("u1"),
 }
-"""Element types with a numpy equivalent. BFLOAT16 has none and travels only inside codecs."""
+"""The frozen list of types that may cross the network."""
+BFLOAT16 = _DTYPES[pb.ELEMENT_TYPE_BFLOAT16]
 _ELEMENT_TYPES = {dtype: element for element, dtype in _DTYPES.items()}
 
 
@@ -89,7 +93,7 @@ def pack(arrays: Mapping[str, Array]) -> bytes:
     )
 
 
-def unpack(manifest: pb.Manifest, data: bytes | memoryview) -> dict[str, Array]:
+def unpack(manifest: pb.Manifest, data: Buffer) -> dict[str, Array]:
     """Arrays as `manifest` declares them, as read-only views of `data`.
 
     Raises:
@@ -134,7 +138,7 @@ def _describe(spec: pb.TensorSpec) -> str:
     return f"{dtype or spec.dtype} {list(spec.shape)}"
 
 
-def digest(parts: Sequence[bytes | memoryview]) -> bytes:
+def digest(parts: Sequence[Buffer]) -> bytes:
     """SHA-256 of the concatenation of `parts`."""
     sha = hashlib.sha256()
     for part in parts:

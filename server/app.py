@@ -4,27 +4,33 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import ctypes
 import logging
 import os
 import signal
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_health.v1.health import aio as health_aio
+from grpc_reflection.v1alpha import reflection
 
 from neurofed import rpc
 from neurofed.files import write_atomically
+from neurofed.security.options import Security
 from neurofed.v1.control_pb2_grpc import add_ControlServiceServicer_to_server
-from neurofed.v1.fleet_pb2_grpc import add_FleetServiceServicer_to_server
 from neurofed.v1.monitor_pb2_grpc import add_MonitorServiceServicer_to_server
+from server.access import Access
 from server.control import ControlService, MonitorService
 from server.fleet import FleetService
 from server.runs import RunManager
 
 _LOG = logging.getLogger(__name__)
 _GRACE_S = 5.0
+_M_ARENA_MAX = -8
+"""Of malloc.h."""
 SERVICES = ("", "neurofed.v1.FleetService", "neurofed.v1.ControlService", "neurofed.v1.MonitorService")
 
 
@@ -39,7 +45,12 @@ class ServerOptions:
         address_file: where the address is written once it answers.
         torch_threads: threads for evaluating the global model.
         grace_s: how long a worker whose stream broke may stay away.
+        reflection: whether strangers to the protocol can ask what is spoken here.
         parent_pid: end when this process is no longer the parent; 0 does not care.
+        security: the files to show and to trust by.
+        tls_revoked: the list of revoked certificates; None takes the one beside the certificate, if there is one.
+        enrol_dir: the authority that signs the keys of workers which bring a join token; None enrols nobody.
+        enrol_listen: `HOST:PORT` to enrol at; None takes the port after that of `listen`.
     """
 
     listen: str
@@ -48,28 +59,41 @@ class ServerOptions:
     address_file: Path | None = None
     torch_threads: int = 2
     grace_s: float = 5.0
+    reflection: bool = False
     parent_pid: int = 0
+    security: Security = field(default_factory=Security)
+    tls_revoked: Path | None = None
+    enrol_dir: Path | None = None
+    enrol_listen: str | None = None
 
 
 async def serve(options: ServerOptions) -> None:
     """Run the aggregator until SIGTERM or SIGINT.
 
     Raises:
-        AddressInUseError: if the port is taken.
+        AddressInUseError: if a port is taken.
+        ConfigError: if plain text would leave this machine.
         RunNotFoundError: if there is nothing to resume.
+        SecurityError: if a key or certificate cannot be used.
     """
-    host, port = rpc.split_address(options.listen)
-    rpc.require_free(host, port)
+    access = Access(options.listen, options.security, options.tls_revoked)
+    _use_one_heap()
     _set_threads(options.torch_threads)
     stopped = asyncio.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(number, stopped.set)
-    fleet = FleetService(grace_s=options.grace_s)
+    fleet = FleetService(grace_s=options.grace_s, folder=options.out)
     runs = RunManager(options.out, fleet)
+    if not options.parent_pid:  # who starts an aggregator for one run wants that run and no other
+        runs.recover()
     if options.resume is not None:
         runs.resume(options.resume)
-    server, health = await _server(fleet, runs)
-    address = f"{host}:{server.add_insecure_port(f'{host}:{port}')}"
+    server, health = await _server(fleet, runs, access.interceptors)
+    if options.reflection:
+        reflection.enable_server_reflection((*SERVICES[1:], reflection.SERVICE_NAME), server)
+    address = access.open(server)
+    if options.enrol_dir:
+        await access.enrol(options.enrol_dir, options.enrol_listen)
     await server.start()
     runs.start()
     if options.address_file:
@@ -78,15 +102,20 @@ async def serve(options: ServerOptions) -> None:
     await _ended(stopped, options.parent_pid)
     _LOG.info("stopping")
     await health.enter_graceful_shutdown()
-    await asyncio.to_thread(runs.close)
-    fleet.drain("the aggregator is stopping")
-    await asyncio.sleep(0.2)
+    launched = bool(options.parent_pid)
+    await asyncio.to_thread(runs.close, stop=launched)
+    if launched:  # else the workers wait for the next aggregator, which goes on with the runs
+        fleet.drain("the aggregator is stopping")
+        await asyncio.sleep(0.2)
     await server.stop(_GRACE_S)
+    await access.close()
 
 
-async def _server(fleet: FleetService, runs: RunManager) -> tuple[grpc.aio.Server, health_aio.HealthServicer]:
-    server = grpc.aio.server(options=rpc.OPTIONS)
-    add_FleetServiceServicer_to_server(fleet, server)
+async def _server(
+    fleet: FleetService, runs: RunManager, interceptors: Sequence[grpc.aio.ServerInterceptor]
+) -> tuple[grpc.aio.Server, health_aio.HealthServicer]:
+    server = grpc.aio.server(interceptors=interceptors, options=rpc.OPTIONS)
+    fleet.add_to(server)
     add_ControlServiceServicer_to_server(ControlService(runs), server)
     add_MonitorServiceServicer_to_server(MonitorService(runs, fleet), server)
     health = health_aio.HealthServicer()
@@ -101,6 +130,12 @@ async def _ended(stopped: asyncio.Event, parent_pid: int) -> None:
     while not stopped.is_set() and (not parent_pid or os.getppid() == parent_pid):
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(stopped.wait(), 1.0)
+
+
+def _use_one_heap() -> None:
+    """Have all threads allocate on one heap: with one for each, glibc keeps much memory that nobody uses."""
+    with contextlib.suppress(OSError, AttributeError):  # another C library has no such setting
+        ctypes.CDLL(None).mallopt(_M_ARENA_MAX, 1)
 
 
 def _set_threads(threads: int) -> None:

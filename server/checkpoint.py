@@ -1,26 +1,21 @@
 """Checkpoints: after each round, everything a resumed run needs, in one file that is whole or not there.
 
-A checkpoint is a safetensors file: the global model as tensors, the strategy's state as JSON in the header, and a
-digest of both. It is written to a temporary file, synced and renamed: a crash at any moment leaves the one before.
+A checkpoint is a state file (see `neurofed.statefile`): the global model as tensors, the round and the strategy's state
+as facts, a digest of all. A crash at any moment leaves the one before.
 """
 
 from __future__ import annotations
 
-import json
-import os
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import safetensors
-from safetensors.numpy import save
-
+from neurofed import statefile
 from neurofed.errors import CheckpointError, DataError
-from neurofed.files import write_atomically
-from neurofed.tensors import Array, digest, model_digest
+from neurofed.files import remove_temporaries
+from neurofed.tensors import Array
 
 KEEP = 3
 """How many of the newest checkpoints stay on disk; the older ones are there should the newest be damaged."""
@@ -42,6 +37,10 @@ class Checkpoint:
     state: Mapping[str, Any]
 
 
+def _silent(_file: Path, _reason: str) -> None:
+    """Where the word of damaged checkpoints goes when nobody asked for it."""
+
+
 class CheckpointStore:
     """The checkpoints of one run, in one folder."""
 
@@ -49,33 +48,35 @@ class CheckpointStore:
         self.folder = folder
 
     def save(self, checkpoint: Checkpoint) -> Path:
-        """Write a checkpoint, then remove all but the newest."""
-        self.folder.mkdir(parents=True, exist_ok=True)
-        state = json.dumps(checkpoint.state, sort_keys=True)
-        header = {
-            "round": str(checkpoint.round_number),
-            "state": state,
-            "sha256": _digest(checkpoint.round_number, state, checkpoint.model),
-        }
+        """Write a checkpoint, then remove all but the newest.
+
+        Raises:
+            StorageError: if the disk does not take it; those before are still there.
+        """
         path = self.folder / f"round-{checkpoint.round_number:06d}.safetensors"
-        model = {name: np.asarray(array, order="C") for name, array in checkpoint.model.items()}
-        write_atomically(path, save(model, metadata=header))
+        facts = {"round": checkpoint.round_number, "state": checkpoint.state}
+        statefile.write(path, checkpoint.model, facts)
         for old in self._paths()[KEEP:]:
             old.unlink(missing_ok=True)
         return path
 
-    def newest(self) -> Checkpoint | None:
+    def newest(self, skipped: Callable[[Path, str], object] = _silent) -> Checkpoint | None:
         """The newest checkpoint that is whole, or None where none was ever written.
+
+        Args:
+            skipped: told of each damaged one that was newer, and why it does not count.
 
         Raises:
             CheckpointError: if there are checkpoints and none can be read.
         """
+        remove_temporaries(self.folder)
         faults = []
         for path in self._paths():
             try:
                 return _load(path)
-            except (OSError, ValueError, KeyError, DataError, safetensors.SafetensorError) as error:
+            except (DataError, ValueError, KeyError, TypeError) as error:
                 faults.append(f"{path.name}: {error}")
+                skipped(path, str(error))
         if faults:
             raise CheckpointError(f"no checkpoint in {self.folder} can be read: {'; '.join(faults)}")
         return None
@@ -89,15 +90,7 @@ class CheckpointStore:
 
 
 def _load(path: Path) -> Checkpoint:
-    with safetensors.safe_open(os.fspath(path), framework="numpy") as file:
-        header = file.metadata() or {}
-        model = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a mapping)
-    number = int(header["round"])
-    if _digest(number, header["state"], model) != header["sha256"]:
-        raise ValueError("the contents do not have the digest in the header")
-    return Checkpoint(number, model, json.loads(header["state"]))
-
-
-def _digest(round_number: int, state: str, model: Mapping[str, Array]) -> str:
-    """SHA-256 of everything a checkpoint says, in hexadecimal."""
-    return digest([f"{round_number}\n{state}\n{model_digest(model)}".encode()]).hex()
+    arrays, facts = statefile.read(path)
+    if path.name != f"round-{facts['round']:06d}.safetensors":
+        raise ValueError(f"it holds round {facts['round']}")
+    return Checkpoint(facts["round"], arrays, facts["state"])

@@ -3,27 +3,47 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
-from typing import Any
+import contextlib
+from collections.abc import AsyncIterator, Mapping
+from typing import Any, NoReturn
 
 import grpc
 
-from neurofed.errors import ConfigError, RunNotFoundError
-from neurofed.eventlog import read_events
+from neurofed import spec
+from neurofed.errors import ConfigError, NeuroFedError, RunNotFoundError, RunStateError, StorageError
 from neurofed.v1 import control_pb2, monitor_pb2
 from neurofed.v1.control_pb2_grpc import ControlServiceServicer
 from neurofed.v1.monitor_pb2_grpc import MonitorServiceServicer
 from server.fleet import FleetService
-from server.runs import Run, RunManager
+from server.run import Run
+from server.runs import RunManager
+
+_LOOK_S = 1.0
+"""How often a watcher of a silent run looks whether there is anything to come."""
 
 Context = grpc.aio.ServicerContext[Any, Any]
+
+
+_STATUS: Mapping[type[NeuroFedError], grpc.StatusCode] = {
+    ConfigError: grpc.StatusCode.INVALID_ARGUMENT,
+    RunNotFoundError: grpc.StatusCode.NOT_FOUND,
+    RunStateError: grpc.StatusCode.FAILED_PRECONDITION,
+    StorageError: grpc.StatusCode.RESOURCE_EXHAUSTED,
+}
+
+
+async def _refuse(error: NeuroFedError, context: Context) -> NoReturn:
+    """End a call with an error's text and exit code."""
+    context.set_trailing_metadata((("exit-code", str(error.exit_code)),))
+    status = next((code for kind, code in _STATUS.items() if isinstance(error, kind)), grpc.StatusCode.INTERNAL)
+    await context.abort(status, str(error))
 
 
 async def _find(runs: RunManager, run_id: str, context: Context) -> Run:
     try:
         return runs.get(run_id)
-    except RunNotFoundError as error:
-        await context.abort(grpc.StatusCode.NOT_FOUND, str(error))
+    except NeuroFedError as error:
+        await _refuse(error, context)
 
 
 class ControlService(ControlServiceServicer):
@@ -38,33 +58,45 @@ class ControlService(ControlServiceServicer):
         """Queue a run."""
         try:
             run = self._runs.submit(request.spec, request.run_id)
-        except ConfigError as error:
-            context.set_trailing_metadata((("exit-code", str(error.exit_code)),))
-            await context.abort(grpc.StatusCode.INVALID_ARGUMENT, str(error))
+        except NeuroFedError as error:
+            await _refuse(error, context)
         return control_pb2.SubmitRunResponse(run_id=run.run_id)
 
     async def ListRuns(  # noqa: N802
         self, request: control_pb2.ListRunsRequest, context: Context
     ) -> control_pb2.ListRunsResponse:
         """The runs, newest first."""
-        response = control_pb2.ListRunsResponse()
-        for run in self._runs:
-            snapshot = run.snapshot
-            response.runs.add(
-                run_id=run.run_id,
-                state=snapshot.state,
-                round=sum(1 for r in snapshot.rounds if r.checkpointed),
-                rounds=snapshot.spec.rounds,
-                workload=snapshot.spec.workload,
-            )
-        return response
+        return control_pb2.ListRunsResponse(runs=self._runs.entries())
 
     async def StopRun(  # noqa: N802
         self, request: control_pb2.StopRunRequest, context: Context
     ) -> control_pb2.StopRunResponse:
         """End a run; what it has trained is kept."""
-        (await _find(self._runs, request.run_id, context)).stop()
+        try:
+            self._runs.stop(request.run_id)
+        except NeuroFedError as error:
+            await _refuse(error, context)
         return control_pb2.StopRunResponse()
+
+    async def PauseRun(  # noqa: N802
+        self, request: control_pb2.PauseRunRequest, context: Context
+    ) -> control_pb2.PauseRunResponse:
+        """Let a run rest once its round is safe."""
+        try:
+            self._runs.pause(request.run_id)
+        except NeuroFedError as error:
+            await _refuse(error, context)
+        return control_pb2.PauseRunResponse()
+
+    async def ResumeRun(  # noqa: N802
+        self, request: control_pb2.ResumeRunRequest, context: Context
+    ) -> control_pb2.ResumeRunResponse:
+        """Let a run go on."""
+        try:
+            self._runs.resume(spec.require_run_id(request.run_id))
+        except NeuroFedError as error:
+            await _refuse(error, context)
+        return control_pb2.ResumeRunResponse()
 
 
 class MonitorService(MonitorServiceServicer):
@@ -93,15 +125,17 @@ class MonitorService(MonitorServiceServicer):
         unsubscribe = run.log.subscribe(forward)
         try:
             seq = request.after_seq
-            for event in read_events(run.folder / "events.jsonl"):
-                if event.seq > seq:
-                    seq = event.seq
-                    yield monitor_pb2.WatchEventsResponse(event=event)
-            while not (run.finished and seq >= run.snapshot.seq):
-                event = await coming.get()
-                if event.seq > seq:
-                    seq = event.seq
-                    yield monitor_pb2.WatchEventsResponse(event=event)
+            for event in run.log.read(seq):
+                seq = event.seq
+                yield monitor_pb2.WatchEventsResponse(event=event)
+            while not (run.finished and seq >= run.log.seq):
+                if run.log.closed and seq >= run.log.seq:
+                    await context.abort(grpc.StatusCode.UNAVAILABLE, f"run {run.run_id} is not trained here any more")
+                with contextlib.suppress(TimeoutError):
+                    event = await asyncio.wait_for(coming.get(), _LOOK_S)
+                    if event.seq > seq:
+                        seq = event.seq
+                        yield monitor_pb2.WatchEventsResponse(event=event)
         finally:
             unsubscribe()
 

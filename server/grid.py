@@ -13,10 +13,10 @@ from flwr.supercore.run import Run
 
 from neurofed import flower, metrics
 from neurofed.errors import DataError, StoppedError
-from neurofed.transfer import chunks
+from neurofed.runstate import one_line
 from neurofed.v1 import fleet_pb2, monitor_pb2, records_pb2
 from server.fleet import FleetService
-from server.roster import Assignment, Outcome
+from server.roster import Assignment, Outcome, Parcel
 
 
 class FleetGrid(Grid):
@@ -30,6 +30,7 @@ class FleetGrid(Grid):
 
     def __init__(self, fleet: FleetService, run_id: str, run_number: int) -> None:
         self._fleet, self._run_id, self._run_number = fleet, run_id, run_number
+        self.quarantine = fleet.start_run(run_id)
         self._outcomes: queue.SimpleQueue[Outcome | None] = queue.SimpleQueue()
         self._open: dict[str, tuple[Message, str]] = {}
         self._replies: dict[str, Message] = {}
@@ -70,14 +71,14 @@ class FleetGrid(Grid):
     def push_messages(self, messages: Iterable[Message]) -> Iterable[str]:
         """Send each message to its worker; returns the tasks' names."""
         names = {worker.node_id: worker.name for worker in self._fleet.workers()}
-        shared: dict[int, tuple[ArrayRecord, records_pb2.Content, tuple[fleet_pb2.Chunk, ...]]] = {}
+        shared: _Shared = {}
         task_ids = []
         for message in messages:
             node_id = message.metadata.dst_node_id
             name = names.get(node_id, f"node-{node_id}")
             round_number = _round_of(message)
             task_id = f"{self._run_id}/{round_number}/{message.metadata.message_type}/{name}"
-            content, parts = _content_of(message.content, shared)
+            content, parcel = _content_of(message.content, shared)
             task = fleet_pb2.Task(
                 task_id=task_id,
                 run_id=self._run_id,
@@ -87,7 +88,7 @@ class FleetGrid(Grid):
             )
             message.metadata.__dict__["_message_id"] = task_id
             self._open[task_id] = (message, name)
-            self._fleet.assign(node_id, Assignment(task, parts, self._outcomes.put, round_number))
+            self._fleet.assign(node_id, Assignment(task, parcel, self._outcomes.put))
             task_ids.append(task_id)
         return task_ids
 
@@ -136,7 +137,8 @@ class FleetGrid(Grid):
             try:
                 records = flower.records_of(outcome.content, outcome.blob)
             except DataError as error:
-                reason, rejected = str(error), True
+                reason, rejected = one_line(str(error)), True
+                self.quarantine.add(worker, round_number, reason)
         if records is not None:
             self._fleet.emit(_received_event(worker, round_number, outcome.bytes_up, records))
         elif rejected:
@@ -155,36 +157,38 @@ def _round_of(message: Message) -> int:
     return 0
 
 
-def _content_of(
-    records: RecordDict,
-    shared: dict[int, tuple[ArrayRecord, records_pb2.Content, tuple[fleet_pb2.Chunk, ...]]],
-) -> tuple[records_pb2.Content, tuple[fleet_pb2.Chunk, ...]]:
-    """Header and chunks of a message; a model that goes to several workers is serialised once."""
+_Shared = dict[int, tuple[ArrayRecord, records_pb2.Content, Parcel]]
+"""What has been serialised, by the identity of the record, which is kept so that the identity stays its own."""
+
+
+def _content_of(records: RecordDict, shared: _Shared) -> tuple[records_pb2.Content, Parcel]:
+    """Header and bytes of a message; a model that goes to several workers is serialised once."""
     arrays = list(records.array_records.items())
     if len(arrays) != 1:
         content, blob = flower.content_of(records)
-        return content, tuple(chunks(blob))
+        return content, Parcel(blob)
     (name, record) = arrays[0]
     if id(record) not in shared:
         content, blob = flower.content_of(RecordDict({name: record}))
-        shared[id(record)] = (record, content, tuple(chunks(blob)))
-    _, model, parts = shared[id(record)]
+        shared[id(record)] = (record, content, Parcel(blob))
+    _, model, parcel = shared[id(record)]
     rest = RecordDict({k: v for k, v in records.items() if k != name})
     content, _ = flower.content_of(rest)
     content.arrays[name].CopyFrom(model.arrays[name])
     content.array_order.append(name)
     content.blob.CopyFrom(model.blob)
-    return content, parts
+    return content, parcel
 
 
 def _received_event(worker: str, round_number: int, bytes_up: int, records: RecordDict) -> monitor_pb2.ResultReceived:
-    numbers: dict[str, float] = {}
+    numbers: dict[str, float | int] = {}
     for record in records.metric_records.values():
-        numbers.update({k: float(v) for k, v in record.items() if isinstance(v, int | float)})
+        numbers.update({k: v for k, v in record.items() if isinstance(v, int | float)})
+    examples = numbers.get(metrics.NUM_EXAMPLES)
     return monitor_pb2.ResultReceived(
         worker=worker,
         round=round_number,
         bytes_up=bytes_up,
-        examples=int(numbers.get(metrics.NUM_EXAMPLES, 0)),
+        examples=examples if isinstance(examples, int) else 0,
         metrics=numbers,
     )

@@ -6,11 +6,15 @@ import asyncio
 import hashlib
 import re
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from neurofed.tensors import Buffer
+from neurofed.transfer import CHUNK_BYTES, chunk_at
 from neurofed.v1 import fleet_pb2, monitor_pb2, records_pb2
 from neurofed.v1.monitor_pb2 import WorkerEntry, WorkerState
+from server.intake import Intake
+from server.stream import WorkStream
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 """What a worker may be called."""
@@ -19,6 +23,21 @@ NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 def node_id_of(name: str) -> int:
     """Flower's number for a worker: a function of its name, so that it survives restarts of either side."""
     return (int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], "big") >> 1) | 2
+
+
+class Parcel:
+    """A blob as frames ready for the wire: made once, shared by every stream that carries it."""
+
+    def __init__(self, blob: Buffer) -> None:
+        self.size_bytes = len(blob)
+        self._frames = tuple(
+            fleet_pb2.WorkResponse(chunk=chunk_at(blob, offset)).SerializeToString()
+            for offset in range(0, len(blob), CHUNK_BYTES)
+        )
+
+    def frame(self, offset: int) -> bytes:
+        """The frame with the chunk that begins at `offset`."""
+        return self._frames[offset // CHUNK_BYTES]
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +56,7 @@ class Outcome:
 
     task_id: str
     content: records_pb2.Content | None = None
-    blob: bytes = b""
+    blob: Buffer = b""
     bytes_up: int = 0
     error: str = ""
     rejected: bool = False
@@ -50,19 +69,15 @@ class Assignment:
 
     Attributes:
         task: what is asked for.
-        chunks: the bytes of its arrays; shared by all workers that get the same model.
+        parcel: the bytes of its arrays; shared by all workers that get the same model.
         deliver: called once with the outcome, in the event loop's thread.
-        round_number: the round it belongs to.
+        bytes_down: serialised frames sent for it that no event has told of yet.
     """
 
     task: fleet_pb2.Task
-    chunks: Sequence[fleet_pb2.Chunk]
+    parcel: Parcel
     deliver: Callable[[Outcome], None]
-    round_number: int
-
-
-Outgoing = fleet_pb2.WorkResponse | Assignment
-"""What waits to be sent to a worker: a frame, or a task with all its chunks."""
+    bytes_down: int = 0
 
 
 @dataclass(slots=True)
@@ -70,29 +85,38 @@ class Worker:
     """One worker across its connections.
 
     Attributes:
-        outbox: what waits to be sent on the open stream; None while there is none.
+        intake: what it uploads.
+        stream: its open stream; None while there is none.
         assignment: the task it works on.
         lost: True once it was given up; it may still come back.
+        draining: True once it was asked to leave.
+        facts: its board, as the last heartbeat told.
+        told_s: when its progress was last told of.
+        patience: ends the grace time of a worker without a stream.
     """
 
     name: str
     node_id: int
-    instance: str
-    session: str
-    chip: str
-    cores: int
-    version: str
-    outbox: asyncio.Queue[Outgoing] | None = None
+    intake: Intake
+    instance: str = ""
+    session: str = ""
+    chip: str = ""
+    cores: int = 0
+    version: str = ""
+    capabilities: tuple[str, ...] = ()
+    stream: WorkStream | None = None
     assignment: Assignment | None = None
     lost: bool = False
+    draining: bool = False
     last_seen_s: float = field(default_factory=time.monotonic)
-    cpu_s: float = 0.0
-    rss_bytes: int = 0
+    facts: fleet_pb2.Heartbeat = field(default_factory=fleet_pb2.Heartbeat)
+    told_s: float = 0.0
+    patience: asyncio.TimerHandle | None = None
 
     @property
     def connected(self) -> bool:
         """True while its stream is open."""
-        return self.outbox is not None
+        return self.stream is not None
 
     def entry(self) -> WorkerEntry:
         """The worker as `ListWorkers` shows it."""
@@ -103,8 +127,9 @@ class Worker:
             chip=self.chip,
             version=self.version,
             heartbeat_age_s=time.monotonic() - self.last_seen_s,
-            cpu_s=self.cpu_s,
-            rss_bytes=self.rss_bytes,
+            cpu_s=self.facts.cpu_s,
+            rss_bytes=self.facts.rss_bytes,
+            temperature_c=self.facts.temperature_c if self.facts.HasField("temperature_c") else None,
         )
 
 

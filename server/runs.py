@@ -1,67 +1,45 @@
-"""The runs of one aggregator: each a folder with its event log, checkpoints and report; one is trained at a time.
+"""The queue: runs are taken in the order of their submission, one is trained at a time, the workers stay joined.
 
-runs/ID/events.jsonl            what happened, the source of everything else
-runs/ID/checkpoints/            the newest global models
-runs/ID/report.json, .html      drawn from the events when the run ends
+A run keeps its place: one that was paused, or cut off by a crash, goes on before those submitted after it.
 """
 
 from __future__ import annotations
 
 import logging
-import queue
 import threading
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 from neurofed import __version__, spec
-from neurofed.errors import ConfigError, NeuroFedError, NotEnoughWorkersError, RunNotFoundError, StoppedError
-from neurofed.eventlog import EventLog
-from neurofed.report import write_report
+from neurofed.errors import ConfigError, DataError, NeuroFedError, RunNotFoundError, RunStateError, StoppedError
+from neurofed.eventlog import read_events
+from neurofed.runstate import is_over
 from neurofed.source import commit
 from neurofed.v1 import monitor_pb2
-from neurofed.v1.control_pb2 import RunSpec, RunState
-from neurofed.v1.monitor_pb2 import Snapshot
-from server.checkpoint import CheckpointStore
+from neurofed.v1.control_pb2 import RunEntry, RunSpec, RunState
 from server.fleet import FleetService
-from server.grid import FleetGrid
-from server.roster import joined_event
-from server.server_app import Services, run_app
+from server.run import Run
+from server.store import EVENTS, RunStore
 from workloads import registry
 
 _LOG = logging.getLogger(__name__)
-FINISHED = (RunState.RUN_STATE_COMPLETED, RunState.RUN_STATE_STOPPED, RunState.RUN_STATE_FAILED)
-
-
-class Run:
-    """One run: its folder and its event log."""
-
-    def __init__(self, folder: Path) -> None:
-        folder.mkdir(parents=True, exist_ok=True)
-        self.folder, self.run_id = folder, folder.name
-        self.log = EventLog(folder / "events.jsonl")
-        self.stopping = threading.Event()
-        self.grid: FleetGrid | None = None
-
-    @property
-    def snapshot(self) -> Snapshot:
-        """The run as it stands."""
-        return self.log.snapshot()
-
-    @property
-    def finished(self) -> bool:
-        """True once the log is closed."""
-        return self.snapshot.state in FINISHED
-
-    def stop(self) -> None:
-        """End the run soon; call from any thread."""
-        self.stopping.set()
-        if self.grid:
-            self.grid.stop()
+_INDEXED = frozenset(
+    {
+        "run_submitted",
+        "workers_awaited",
+        "run_started",
+        "checkpoint_written",
+        "pause_requested",
+        "run_paused",
+        "run_resumed",
+        "run_finished",
+    }
+)
+"""Events that change a run's line in the list."""
 
 
 class RunManager:
-    """Queues runs and trains them one after the other, in a thread of its own.
+    """Keeps the queue and trains in a thread of its own. The other methods may be called from any thread.
 
     Args:
         folder: where the runs' folders are.
@@ -70,82 +48,168 @@ class RunManager:
 
     def __init__(self, folder: Path, fleet: FleetService) -> None:
         self._folder, self._fleet = folder, fleet
+        self._store = RunStore(folder)
         self._runs: dict[str, Run] = {}
-        self._queue: queue.SimpleQueue[Run | None] = queue.SimpleQueue()
+        self._changed = threading.Condition(threading.RLock())
+        self._training: Run | None = None
+        self._closing = False
         self._thread = threading.Thread(target=self._work, name="runs", daemon=True)
-
-    # -- called by the control and monitor services
 
     def start(self) -> None:
         """Begin to train what is queued."""
         self._thread.start()
+
+    # -- what operators ask for
 
     def submit(self, run_spec: RunSpec, run_id: str = "") -> Run:
         """Queue a run.
 
         Raises:
             ConfigError: if the specification is wrong or the name is taken.
+            StorageError: if the disk does not take it.
         """
         spec.validate(run_spec)
         settings = registry.load(run_spec.workload).settings(run_spec.preset, dict(run_spec.settings))
         run_spec.rounds = run_spec.rounds or settings.rounds
-        run_id = spec.require_run_id(run_id or self._new_id())
-        if (self._folder / run_id / "events.jsonl").exists():
-            raise ConfigError(f"expected a run id that is not in use, got {run_id!r}: choose another or resume it")
-        run = Run(self._folder / run_id)
-        run.log.emit(monitor_pb2.RunSubmitted(run_id=run_id, spec=run_spec, version=__version__, commit=commit()))
-        run.log.sync()
-        self._enqueue(run)
+        with self._changed:
+            run_id = spec.require_run_id(run_id or self._new_id())
+            if _has_events(self._folder / run_id / EVENTS):
+                raise ConfigError(f"expected a run id that is not in use, got {run_id!r}: choose another or resume it")
+            run = self._open(run_id)
+            try:
+                payload = monitor_pb2.RunSubmitted(run_id=run_id, spec=run_spec, version=__version__, commit=commit())
+                run.log.emit(payload)
+            except NeuroFedError:
+                run.log.close()
+                del self._runs[run_id]
+                raise
+            self._changed.notify_all()
         return run
 
-    def resume(self, run_id: str = "") -> list[Run]:
-        """Queue the named run again, or every unfinished one.
+    def resume(self, run_id: str = "") -> None:
+        """Queue the named run again, whatever its state, or every unfinished one.
 
         Raises:
             RunNotFoundError: if there is no such run, or nothing to resume.
+            RunStateError: if another aggregator has it in hand.
+            StorageError: if the disk does not take it.
         """
-        found = [Run(p.parent) for p in sorted(self._folder.glob("*/events.jsonl")) if run_id in ("", p.parent.name)]
-        runs = [run for run in found if run.log.snapshot().run_id and (run_id or not run.finished)]
-        if not runs:
-            raise RunNotFoundError(
-                f"expected {f'run {run_id!r}' if run_id else 'an unfinished run'} in {self._folder}, got none"
-            )
-        for run in runs:
-            run.log.emit(monitor_pb2.WorkersAwaited(wanted=run.snapshot.spec.workers))
-            self._enqueue(run)
-        return runs
+        if not run_id:
+            self.recover()
+            if all(run.finished for run in self._runs.values()):
+                raise RunNotFoundError(f"expected an unfinished run in {self._folder}, got none")
+            return
+        with self._changed:
+            run = self.get(run_id)
+            if run.log.closed:
+                run = self._open(run_id)
+            run.resume(training=run is self._training)
+            self._changed.notify_all()
 
-    def get(self, run_id: str = "") -> Run:
-        """A run by name, or the newest.
+    def recover(self) -> None:
+        """Take up what an earlier aggregator left unfinished. Paused runs rest on."""
+        with self._changed:
+            for row in self._store.rows():
+                run_id = row.entry.run_id
+                if run_id in self._runs or is_over(row.entry.state):
+                    continue
+                try:
+                    run = self._open(run_id)
+                    if run.log.state != RunState.RUN_STATE_PAUSED:
+                        run.resume(training=False)
+                except NeuroFedError as error:
+                    _LOG.warning("run %s is not taken up: %s", run_id, error)
+            self._changed.notify_all()
+
+    def pause(self, run_id: str) -> None:
+        """Let a run rest until it is resumed: at once, or when the round in hand is safe.
 
         Raises:
-            RunNotFoundError: if there is none.
+            RunNotFoundError: if there is no such run.
+            RunStateError: if it has ended, or is not in our hands.
+            StorageError: if the disk does not take the wish.
         """
-        if run_id in self._runs:
-            return self._runs[run_id]
-        if not run_id and self._runs:
-            return next(reversed(self._runs.values()))
-        known = ", ".join(self._runs) or "none"
-        raise RunNotFoundError(f"expected a run this aggregator knows ({known}), got {run_id or 'no name'!r}")
+        with self._changed:
+            run = self.get(run_id)
+            if run.log.closed:
+                raise RunStateError(f"expected a run that is waiting or running, got {run_id!r} which is not")
+            run.pause(training=run is self._training)
 
-    def __iter__(self) -> Iterator[Run]:
-        """The runs, newest first."""
-        return iter(list(reversed(self._runs.values())))
+    def stop(self, run_id: str) -> None:
+        """End a run; what it has trained is kept. One that has ended already stays as it is.
 
-    def close(self) -> None:
-        """Stop the run in hand, close its log, and wait for the thread."""
-        self._queue.put(None)
-        for run in self:
-            if not run.finished:
+        Raises:
+            RunNotFoundError: if there is no such run.
+        """
+        with self._changed:
+            run = self.get(run_id)
+            if run is self._training:
                 run.stop()
+            elif not run.log.closed:
+                self._finish_untrained(run)
+
+    def get(self, run_id: str = "") -> Run:
+        """A run by name, or the newest. One that is not in our hands can be looked at: its log is closed.
+
+        Raises:
+            DataError: if its log is damaged.
+            RunNotFoundError: if there is none.
+            RunStateError: if another aggregator has it in hand.
+        """
+        with self._changed:
+            rows = [row.entry.run_id for row in self._store.rows()]
+            run_id = run_id or (rows[-1] if rows else "")
+            if run_id in self._runs:
+                return self._runs[run_id]
+            if run_id not in rows:
+                known = ", ".join(rows[-10:]) or "none"
+                raise RunNotFoundError(f"expected a run this aggregator knows ({known}), got {run_id or 'no name'!r}")
+            run = Run(self._folder / run_id)
+            run.log.close()
+            return run
+
+    def entries(self) -> list[RunEntry]:
+        """The runs, newest first."""
+        return [row.entry for row in reversed(self._store.rows())]
+
+    def close(self, *, stop: bool) -> None:
+        """Leave the run in hand, close all logs, and wait for the thread.
+
+        Args:
+            stop: end the unfinished runs for good; else they are left for the next aggregator to go on with.
+        """
+        with self._changed:
+            self._closing = True
+            self._changed.notify_all()
+            if self._training:
+                (self._training.stop if stop else self._training.suspend)()
+            for run in self._runs.values():
+                if stop and run is not self._training and run.log.state == RunState.RUN_STATE_WAITING:
+                    self._finish_untrained(run)
         if self._thread.is_alive():
             self._thread.join()
+        for run in self._runs.values():
+            run.log.close()
+        self._store.close()
 
-    # -- in the manager's thread
+    # -- inside
 
-    def _enqueue(self, run: Run) -> None:
-        self._runs[run.run_id] = run
-        self._queue.put(run)
+    def _open(self, run_id: str) -> Run:
+        """Take a run in hand: its log is ours, its line in the list follows it."""
+        run = self._runs[run_id] = Run(self._folder / run_id)
+
+        def index(event: monitor_pb2.Event) -> None:
+            if event.WhichOneof("payload") in _INDEXED:
+                self._store.put(run.snapshot, run.log.whole_bytes)
+
+        run.log.subscribe(index)
+        run.take_up()
+        return run
+
+    def _finish_untrained(self, run: Run) -> None:
+        error = StoppedError("the run was stopped while others ran or it was paused")
+        state = RunState.RUN_STATE_STOPPED
+        run.finish(monitor_pb2.RunFinished(state=state, reason=str(error), exit_code=error.exit_code))
 
     def _new_id(self) -> str:
         stamp = time.strftime("%Y%m%d-%H%M%S")
@@ -153,68 +217,34 @@ class RunManager:
         return next(i for n in range(1, 10_000) if (i := stamp if n == 1 else f"{stamp}-{n}") not in taken)
 
     def _work(self) -> None:
-        while (run := self._queue.get()) is not None:
+        while (found := self._next()) is not None:
+            run, number = found
             try:
-                self._train(run)
+                run.train(self._fleet, number)
             except Exception:
-                _LOG.exception("run %s: the report could not be written", run.run_id)
+                _LOG.exception("run %s is left as it is", run.run_id)
+                run.log.close()
+            with self._changed:
+                self._training = None
+                if run.stop_unheard and not run.log.closed:
+                    self._finish_untrained(run)
 
-    def _train(self, run: Run) -> None:
-        ending = monitor_pb2.RunFinished(state=RunState.RUN_STATE_COMPLETED)
-        try:
-            self._fleet.emit = run.log.emit
-            self._await_workers(run)
-            self._run_app(run)
-        except StoppedError as error:
-            ending = _ending(RunState.RUN_STATE_STOPPED, str(error), error.exit_code)
-        except NeuroFedError as error:
-            ending = _ending(RunState.RUN_STATE_FAILED, str(error), error.exit_code)
-        except Exception as error:
-            _LOG.exception("run %s failed", run.run_id)
-            ending = _ending(RunState.RUN_STATE_FAILED, f"unexpected {type(error).__name__}: {error}", 34)
-        finally:
-            run.log.emit(ending)
-            run.log.sync()
-            write_report(run.folder, run.snapshot)
-
-    def _await_workers(self, run: Run) -> None:
-        """Wait for the run's workers; what is missing is told, and after the time given the run fails."""
-        wanted = run.snapshot.spec.workers
-        deadline = time.monotonic() + run.snapshot.spec.join_timeout_s
-        told: list[str] | None = None
-        while True:
-            if run.stopping.is_set():
-                raise StoppedError("the run was stopped while it waited for workers")
-            joined = [worker.name for worker in self._fleet.workers() if worker.connected]
-            if len(joined) >= wanted:
-                break
-            if joined != told:
-                told = joined
-                run.log.emit(monitor_pb2.WorkersAwaited(wanted=wanted, joined=joined))
-            if time.monotonic() > deadline:
-                self._require_enough(run, joined)
-                break
-            with self._fleet.changed:
-                self._fleet.changed.wait(0.2)
-        for worker in self._fleet.workers():
-            run.log.emit(joined_event(worker, rejoined=False))
-
-    def _require_enough(self, run: Run, joined: list[str]) -> None:
-        run_spec = run.snapshot.spec
-        if not run_spec.min_workers or len(joined) < run_spec.min_workers:
-            raise NotEnoughWorkersError(
-                f"expected {run_spec.workers} workers within {run_spec.join_timeout_s:g} s, {len(joined)} joined "
-                f"({', '.join(joined) or 'none'}): start the others, or go on without them with --min-workers"
-            )
-
-    def _run_app(self, run: Run) -> None:
-        run_number = 1 + sorted(self._runs).index(run.run_id)
-        run.grid = FleetGrid(self._fleet, run.run_id, run_number)
-        if run.stopping.is_set():
-            raise StoppedError("the run was stopped")
-        services = Services(run.log.emit, CheckpointStore(run.folder / "checkpoints"))
-        run_app(services, run.grid, run.snapshot.spec, run_number)
+    def _next(self) -> tuple[Run, int] | None:
+        """Wait for the first run in the queue; returns it with its number, or None when it is time to go."""
+        with self._changed:
+            while not self._closing:
+                for row in self._store.rows():
+                    run = self._runs.get(row.entry.run_id)
+                    if run and not run.log.closed and run.log.state == RunState.RUN_STATE_WAITING:
+                        self._training = run
+                        return run, row.position
+                self._changed.wait()
+        return None
 
 
-def _ending(state: RunState.ValueType, reason: str, exit_code: int) -> monitor_pb2.RunFinished:
-    return monitor_pb2.RunFinished(state=state, reason=reason, exit_code=exit_code)
+def _has_events(path: Path) -> bool:
+    """Whether a log tells of a run; a submission that was cut off leaves one without a whole line."""
+    try:
+        return path.exists() and next(read_events(path), None) is not None
+    except DataError:
+        return True

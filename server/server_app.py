@@ -22,6 +22,8 @@ from neurofed.v1.control_pb2 import RunSpec
 from server.aggregation.base import Model, Rule
 from server.aggregation.fedavg import FEDAVG
 from server.checkpoint import Checkpoint, CheckpointStore
+from server.grid import FleetGrid
+from server.quarantine import Quarantine
 from server.strategy import RuleStrategy, evaluated_event
 from workloads import registry
 from workloads.parameters import load_state, state_arrays
@@ -41,10 +43,12 @@ class Services:
     Attributes:
         emit: takes the events.
         checkpoints: where the rounds are kept.
+        between_rounds: called when a round is safe and another follows; raises where the run is to be left.
     """
 
     emit: Callable[[Payload], object]
     checkpoints: CheckpointStore
+    between_rounds: Callable[[], None] = lambda: None
 
 
 def build_app(services: Services | None = None) -> ServerApp:
@@ -86,11 +90,14 @@ def _run(grid: Grid, run: RunSpec, services: Services) -> None:
         RULES[run.strategy],
         partitions=run.workers,
         quorum=spec.quorum(run),
+        quarantine=grid.quarantine if isinstance(grid, FleetGrid) else Quarantine("", services.emit),
         emit=services.emit,
-        after_round=lambda number, model, state: _save(services, Checkpoint(number, model, state)),
+        after_round=lambda number, model, state: _save(services, Checkpoint(number, model, state), rounds),
     )
     model = task.build_model()
-    checkpoint = services.checkpoints.newest()
+    checkpoint = services.checkpoints.newest(
+        lambda path, reason: services.emit(monitor_pb2.CheckpointSkipped(file=_within_run(path), reason=reason))
+    )
     if checkpoint:
         strategy.restore(checkpoint.state)
         arrays, first_round = flower.to_record(checkpoint.model), checkpoint.round_number + 1
@@ -123,9 +130,16 @@ def _evaluate_initial(task: FederatedTask, model: nn.Module, services: Services)
     services.emit(evaluated_event(0, scores, time.monotonic() - began_s))
 
 
-def _save(services: Services, checkpoint: Checkpoint) -> None:
+def _save(services: Services, checkpoint: Checkpoint, rounds: int) -> None:
     path = services.checkpoints.save(checkpoint)
-    services.emit(monitor_pb2.CheckpointWritten(round=checkpoint.round_number, file=f"checkpoints/{path.name}"))
+    services.emit(monitor_pb2.CheckpointWritten(round=checkpoint.round_number, file=_within_run(path)))
+    if checkpoint.round_number < rounds:
+        services.between_rounds()
+
+
+def _within_run(path: Path) -> str:
+    """A checkpoint's name within its run's folder."""
+    return f"{path.parent.name}/{path.name}"
 
 
 def _started_event(grid: Grid, arrays: ArrayRecord, first_round: int) -> monitor_pb2.RunStarted:

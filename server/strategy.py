@@ -5,6 +5,7 @@ It runs on any Flower `Grid`. Updates are added to the rule as they arrive, so t
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
@@ -16,8 +17,11 @@ from google.protobuf.message import Message as Payload
 
 from neurofed import flower, metrics, tensors
 from neurofed.errors import NotEnoughWorkersError, UpdateError
+from neurofed.runstate import one_line
 from neurofed.v1 import monitor_pb2
+from server.admission import NormScreen
 from server.aggregation.base import Model, Rule, Update
+from server.quarantine import Quarantine
 
 ARRAYS, CONFIG, METRICS = "arrays", "config", "metrics"
 """Record names, as in Flower's own strategies."""
@@ -33,6 +37,7 @@ class RuleStrategy(Strategy):
         rule: how updates become a model.
         partitions: into how many parts the training data is divided.
         quorum: updates a round needs.
+        quarantine: who is given no more tasks.
         emit: takes the events.
         after_round: called with round, model and this strategy's state once a round is evaluated; it makes it durable.
     """
@@ -43,10 +48,12 @@ class RuleStrategy(Strategy):
         *,
         partitions: int,
         quorum: int,
+        quarantine: Quarantine,
         emit: Callable[[Payload], object],
         after_round: AfterRound,
     ) -> None:
         self._rule, self._partitions, self._quorum = rule, partitions, quorum
+        self._quarantine, self._screen = quarantine, NormScreen()
         self._emit, self._after_round = emit, after_round
         self._parts: dict[str, int] = {}
         self._names: dict[int, str] = {}
@@ -57,12 +64,14 @@ class RuleStrategy(Strategy):
 
     @property
     def state(self) -> dict[str, Any]:
-        """What a resumed run needs: which worker has which part of the data."""
-        return {"parts": self._parts}
+        """What a resumed run needs: which worker has which part of the data, what updates look like, whom to avoid."""
+        return {"parts": self._parts, "typical": self._screen.typical, "quarantined": self._quarantine.reasons}
 
     def restore(self, state: Mapping[str, Any]) -> None:
         """Take over the state of a checkpoint."""
         self._parts = {str(name): int(part) for name, part in state["parts"].items()}
+        self._screen.typical = float(state.get("typical", 0.0))
+        self._quarantine.restore(state.get("quarantined", {}))
 
     # -- Flower's interface
 
@@ -78,7 +87,7 @@ class RuleStrategy(Strategy):
         self._names = {node.node_id: node.name or f"node-{node.node_id}" for node in nodes}
         messages = []
         for node_id, name in self._names.items():
-            if (part := self._part_of(name)) is None:
+            if name in self._quarantine or (part := self._part_of(name)) is None:
                 continue
             entries = {**config, "server-round": server_round, "partition-id": part, "num-partitions": self._partitions}
             records = RecordDict({ARRAYS: arrays, CONFIG: ConfigRecord(entries)})
@@ -97,28 +106,35 @@ class RuleStrategy(Strategy):
     def aggregate_train(
         self, server_round: int, replies: Iterable[Message]
     ) -> tuple[ArrayRecord | None, MetricRecord | None]:
-        """Add updates as they arrive.
+        """Add updates as they arrive; whoever sends one that cannot be added is in quarantine from then on.
 
         Raises:
             NotEnoughWorkersError: if fewer than the quorum could be aggregated.
         """
         state = self._rule.init(self._model, self._selected)
         reported: list[Mapping[str, Any]] = []
+        distances: list[float] = []
         for reply in replies:
             if reply.has_error():
                 continue
             name = self._names.get(reply.metadata.src_node_id, f"node-{reply.metadata.src_node_id}")
             try:
                 update, numbers = _update_of(reply.content)
+                distance = self._screen.distance(self._model, update.model)
                 state = self._rule.add(state, update)
-                reported.append(numbers)
             except UpdateError as error:
-                self._emit(monitor_pb2.ResultRejected(worker=name, round=server_round, reason=str(error)))
+                reason = one_line(str(error))
+                self._emit(monitor_pb2.ResultRejected(worker=name, round=server_round, reason=reason))
+                self._quarantine.add(name, server_round, reason)
+                continue
+            reported.append(numbers)
+            distances.append(distance)
         if len(reported) < self._quorum:
             raise NotEnoughWorkersError(
                 f"round {server_round}: expected updates of at least {self._quorum} workers, got {len(reported)}: "
                 "bring the workers back and resume, or lower --min-workers"
             )
+        self._screen.learn(distances)
         model = self._rule.finish(state)
         means = _weighted_means(reported)
         self._emit(
@@ -200,6 +216,12 @@ def _weighted_means(reported: list[Mapping[str, Any]]) -> dict[str, float]:
     """Example-weighted means of the averaged metrics and their parts, independent of the order of arrival."""
     means = {}
     for name in sorted({n for numbers in reported for n in numbers if n.partition("/")[0] in _AVERAGED}):
-        pairs = sorted((float(n[name]), int(n[metrics.NUM_EXAMPLES])) for n in reported if name in n)
+        pairs = sorted((float(n[name]), int(n[metrics.NUM_EXAMPLES])) for n in reported if _is_finite(n.get(name)))
+        if not pairs:
+            continue
         means[name] = sum(value * weight for value, weight in pairs) / sum(weight for _, weight in pairs)
     return means
+
+
+def _is_finite(value: object) -> bool:
+    return isinstance(value, int | float) and math.isfinite(value)

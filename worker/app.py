@@ -6,11 +6,14 @@ import asyncio
 import logging
 import os
 import signal
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from pathlib import Path
 
 from neurofed import rpc
+from neurofed.security.options import Security
 from worker.client_app import executor
 from worker.fleet_client import FleetClient, Identity
+from worker.state import default_folder
 from worker.trainer import load_chip
 from workloads import registry
 
@@ -24,16 +27,20 @@ class WorkerOptions:
         name: the worker's name in the federation.
         chip: the chip it emulates, where a run does not name one.
         threads: threads that torch may use.
+        state_dir: where it keeps what must outlive a restart; None is the user's state folder.
         give_up_after_s: how long to try to reach an aggregator; None tries for ever.
         parent_pid: end when this process is no longer the parent; 0 does not care.
+        security: the files to show and to trust by.
     """
 
     address: str
     name: str
     chip: str
     threads: int = 1
+    state_dir: Path | None = None
     give_up_after_s: float | None = None
     parent_pid: int = 0
+    security: Security = field(default_factory=Security)
 
 
 def main(options: WorkerOptions) -> None:
@@ -42,17 +49,18 @@ def main(options: WorkerOptions) -> None:
     Raises:
         NeuroFedError: if it cannot join.
     """
+    credentials = options.security.credentials(rpc.split_address(options.address)[0])
     import torch
 
     torch.set_num_threads(options.threads)
     logging.getLogger("flwr").setLevel(logging.WARNING)
-    rpc.split_address(options.address)
     chip = load_chip(options.chip)
     identity = Identity(options.name, chip.name, chip.cores.count, tuple(registry.available()))
     client = FleetClient(
         options.address,
         identity,
-        executor(options.chip),
+        executor(options.chip, options.state_dir or default_folder(options.name)),
+        credentials=credentials,
         give_up_after_s=options.give_up_after_s,
         still_wanted=lambda: not options.parent_pid or os.getppid() == options.parent_pid,
     )

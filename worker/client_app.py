@@ -6,6 +6,7 @@ The same app runs in our worker, which keeps it and its trainer between rounds, 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
 from flwr.app import Context, Message, MetricRecord, RecordDict
@@ -14,7 +15,7 @@ from flwr.clientapp import ClientApp
 from neurofed import flower, spec
 from neurofed.errors import DataError
 from neurofed.v1 import records_pb2
-from worker.fleet_client import RunningTask
+from worker.jobs import RunningTask
 from worker.trainer import Report, Trainer, run_key
 
 
@@ -58,8 +59,13 @@ def _inputs(message: Message) -> tuple[dict[str, Any], Mapping[str, Any]]:
     return flower.to_numpy(arrays[0]), configs[0]
 
 
-def executor(chip_name: str) -> Callable[[RunningTask], tuple[records_pb2.Content, bytes]]:
-    """A function that does one task at a time by calling the ClientApp in this process, keeping it between rounds."""
+def executor(chip_name: str, state_dir: Path) -> Callable[[RunningTask], tuple[records_pb2.Content, bytes]]:
+    """A function that does one task at a time by calling the ClientApp in this process, keeping it between rounds.
+
+    Args:
+        chip_name: the chip of this worker, where the run does not name one.
+        state_dir: the folder for a `worker.state.StateStore`; the app finds it in its node's configuration.
+    """
     current: list[RunningTask] = []
 
     def report(done: int, steps: int, numbers: Mapping[str, float]) -> None:
@@ -69,7 +75,7 @@ def executor(chip_name: str) -> Callable[[RunningTask], tuple[records_pb2.Conten
 
     def execute(running: RunningTask) -> tuple[records_pb2.Content, bytes]:
         current[:] = [running]
-        return flower.content_of(app(_message(running), _context(running)).content)
+        return flower.content_of(app(_message(running), _context(running, state_dir)).content)
 
     return execute
 
@@ -91,8 +97,14 @@ def _message(running: RunningTask) -> Message:
     )
 
 
-def _context(running: RunningTask) -> Context:
-    return Context(run_id=_RUN_NUMBER, node_id=running.node_id, node_config={}, state=RecordDict(), run_config={})
+def _context(running: RunningTask, state_dir: Path) -> Context:
+    return Context(
+        run_id=_RUN_NUMBER,
+        node_id=running.node_id,
+        node_config={"state-dir": str(state_dir)},
+        state=RecordDict(),
+        run_config={},
+    )
 
 
 app = build_app()

@@ -8,30 +8,32 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
-import resource
 import secrets
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import grpc
 
 import neurofed
-from neurofed import rpc
-from neurofed.errors import LeftFederationError, UnreachableError
-from neurofed.transfer import MAX_BLOB_BYTES, BlobReceiver, chunks
-from neurofed.v1 import fleet_pb2, records_pb2
+from neurofed import protocol, rpc
+from neurofed.errors import DamagedError, DataError, LeftFederationError, UnreachableError
+from neurofed.transfer import MAX_BLOB_BYTES, WINDOW_BYTES, BlobReceiver, Outbox, Sending, chunk_at
+from neurofed.v1 import fleet_pb2
 from neurofed.v1.fleet_pb2_grpc import FleetServiceStub
+from worker import board
+from worker.jobs import Execute, Finished, Jobs, RunningTask
+
+if TYPE_CHECKING:
+    from neurofed.security.credentials import Credentials
 
 _LOG = logging.getLogger(__name__)
 _BACKOFF_S = (0.2, 10.0)
-_PROGRESS_INTERVAL_S = 0.2
+_TICK_S = 0.2
 _JOIN_TIMEOUT_S = 10.0
-
-
-class TaskCancelled(Exception):  # noqa: N818 (not an error: the aggregator's wish)
-    """The aggregator withdrew the task."""
+_ACK_BYTES = 2 << 20
+"""Well within the window, so that the aggregator need not wait on a good link."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,38 +56,34 @@ class Identity:
 
 
 @dataclass(slots=True)
-class RunningTask:
-    """A task on the chip. `report` is called in the task's thread, the rest in the event loop's.
+class _Stream:
+    """One open stream.
 
     Attributes:
-        task: what is asked for.
-        blob: the bytes of its arrays.
         node_id: this worker's number in Flower's terms.
+        outbox: what waits to be sent.
+        asked: the task that was announced last on this stream: only its result may be offered on it.
+        incoming: that task, while its blob is on its way.
     """
 
-    task: fleet_pb2.Task
-    blob: bytes
     node_id: int
-    cancelled: bool = False
-    progress: fleet_pb2.Progress | None = None
-    _told_s: float = 0.0
+    outbox: Outbox[fleet_pb2.WorkRequest] = field(default_factory=Outbox)
+    asked: str = ""
+    incoming: fleet_pb2.Task | None = None
 
-    def report(self, done: int, steps: int, numbers: Mapping[str, float]) -> None:
-        """Tell how far the task is, not more often than anybody could read.
+    def received(self, offset: int) -> None:
+        """Acknowledge the first bytes of the asked task's blob, and ask for more."""
+        received = fleet_pb2.Received(task_id=self.asked, offset=offset, limit=offset + WINDOW_BYTES)
+        self.outbox.put(fleet_pb2.WorkRequest(received=received))
 
-        Raises:
-            TaskCancelled: if the task was withdrawn.
-        """
-        if self.cancelled:
-            raise TaskCancelled(self.task.task_id)
-        now_s = time.monotonic()
-        if now_s - self._told_s >= _PROGRESS_INTERVAL_S or done == steps:
-            self._told_s = now_s
-            self.progress = fleet_pb2.Progress(task_id=self.task.task_id, step=done, steps=steps, values=numbers)
-
-
-Execute = Callable[[RunningTask], tuple[records_pb2.Content, bytes]]
-"""Does a task: its records and the bytes of their arrays."""
+    def offer(self, finished: Finished) -> None:
+        """Announce a result; its chunks follow as they are asked for."""
+        blob = finished.blob
+        self.outbox.announce(
+            fleet_pb2.WorkRequest(result=finished.result),
+            Sending(finished.task.task_id, len(blob)),
+            lambda offset: fleet_pb2.WorkRequest(chunk=chunk_at(blob, offset)),
+        )
 
 
 class FleetClient:
@@ -95,6 +93,7 @@ class FleetClient:
         address: `HOST:PORT` of the aggregator.
         identity: what to say of this worker.
         execute: does a task, in a thread; an exception becomes the task's error.
+        credentials: what to show and whom to trust; None means plain text.
         give_up_after_s: how long to try to reach an aggregator; None tries for ever.
         still_wanted: asked now and then; False ends the worker.
     """
@@ -105,16 +104,16 @@ class FleetClient:
         identity: Identity,
         execute: Execute,
         *,
+        credentials: Credentials | None = None,
         give_up_after_s: float | None = None,
         still_wanted: Callable[[], bool] = lambda: True,
     ) -> None:
-        self._address, self._identity, self._execute = address, identity, execute
+        self._address, self._identity, self._credentials = address, identity, credentials
         self._give_up_after_s, self._still_wanted = give_up_after_s, still_wanted
-        self._outbox: asyncio.Queue[fleet_pb2.WorkRequest] = asyncio.Queue()
-        self._running: RunningTask | None = None
-        self._finished: tuple[fleet_pb2.Task, list[fleet_pb2.WorkRequest]] | None = None
-        self._jobs: set[asyncio.Task[None]] = set()
-        self._chip = asyncio.Lock()
+        self._jobs = Jobs(execute, self._offer)
+        self._stream: _Stream | None = None
+        self._blob: BlobReceiver | None = None
+        self._leaving: LeftFederationError | None = None
 
     async def serve(self) -> None:
         """Join and work until drained.
@@ -123,26 +122,30 @@ class FleetClient:
             LinkError: if the aggregator refuses this worker, or cannot be reached for too long.
         """
         backoff_s, unreachable_since = _BACKOFF_S[0], time.monotonic()
-        while self._still_wanted():
-            try:
-                async with grpc.aio.insecure_channel(self._address, options=rpc.OPTIONS) as channel:
-                    stub = FleetServiceStub(channel)
-                    joined = await self._join(stub)
-                    _LOG.info("%s joined the aggregator at %s", self._identity.name, self._address)
-                    backoff_s = _BACKOFF_S[0]
-                    await self._work(stub, joined)
-                    unreachable_since = time.monotonic()
-            except LeftFederationError as goodbye:
-                _LOG.info("%s leaves: %s", self._identity.name, goodbye)
-                return
-            except UnreachableError:
-                patience_s = self._give_up_after_s
-                if patience_s is not None and time.monotonic() - unreachable_since > patience_s:
-                    raise
-            pause_s = backoff_s * random.uniform(0.5, 1.0)  # noqa: S311 (spreads reconnects, no secret)
-            _LOG.info("no aggregator at %s, trying again in %.1f s", self._address, pause_s)
-            await asyncio.sleep(pause_s)
-            backoff_s = min(2 * backoff_s, _BACKOFF_S[1])
+        try:
+            while self._still_wanted() and not self._leaving:
+                try:
+                    async with rpc.aio_channel(self._address, self._credentials) as channel:
+                        stub = FleetServiceStub(channel)
+                        joined = await self._join(stub)
+                        _LOG.info("%s joined the aggregator at %s", self._identity.name, self._address)
+                        backoff_s = _BACKOFF_S[0]
+                        await self._work(stub, joined)
+                        unreachable_since = time.monotonic()
+                except LeftFederationError:
+                    break
+                except UnreachableError:
+                    patience_s = self._give_up_after_s
+                    if patience_s is not None and time.monotonic() - unreachable_since > patience_s:
+                        raise
+                pause_s = backoff_s * random.uniform(0.5, 1.0)  # noqa: S311 (spreads reconnects, no secret)
+                _LOG.info("no aggregator at %s, trying again in %.1f s", self._address, pause_s)
+                await asyncio.sleep(pause_s)
+                backoff_s = min(2 * backoff_s, _BACKOFF_S[1])
+        finally:
+            self._jobs.abandon()  # its thread ends at its next step, and the process need not wait for more
+        if self._leaving:
+            _LOG.info("%s leaves: %s", self._identity.name, self._leaving)
 
     async def _join(self, stub: Any) -> fleet_pb2.JoinResponse:
         who = self._identity
@@ -150,7 +153,9 @@ class FleetClient:
             name=who.name,
             instance=who.instance,
             version=neurofed.__version__,
-            protocol_version=rpc.PROTOCOL_VERSION,
+            oldest_protocol=protocol.OLDEST,
+            newest_protocol=protocol.NEWEST,
+            capabilities=sorted(protocol.CAPABILITIES),
             chip=who.chip,
             cores=who.cores,
             workloads=who.workloads,
@@ -160,118 +165,135 @@ class FleetClient:
         except grpc.aio.AioRpcError as error:
             if error.code() == grpc.StatusCode.DEADLINE_EXCEEDED:
                 raise UnreachableError(f"expected an aggregator at {self._address}, got no answer") from None
-            raise rpc.in_our_words(error, self._address) from None
+            raise rpc.in_our_words(error, self._address, self._credentials) from None
+        protocol.check(response)
         return response
+
+    # -- one stream
 
     async def _work(self, stub: Any, joined: fleet_pb2.JoinResponse) -> None:
         """Serve one stream until it breaks."""
         call = stub.Work()
-        self._outbox = asyncio.Queue()
-        self._outbox.put_nowait(fleet_pb2.WorkRequest(hello=fleet_pb2.Hello(session=joined.session)))
-        helpers = [asyncio.create_task(self._write(call)), asyncio.create_task(self._beat(call, joined.heartbeat_s))]
+        stream = self._stream = _Stream(joined.node_id)
+        stream.outbox.put(fleet_pb2.WorkRequest(hello=fleet_pb2.Hello(session=joined.session)))
+        beat = self._beat(call, stream, joined.heartbeat_s)
+        helpers = [asyncio.create_task(_write(call, stream)), asyncio.create_task(beat)]
         try:
-            await self._read(call, joined.node_id)
+            async for response in call:
+                self._handle(stream, response)
         except grpc.aio.AioRpcError as error:
             # An unknown session too: another worker took the name or the aggregator restarted; joining again tells
             _LOG.warning("the stream to %s broke: %s", self._address, error.details())
+        except DataError as error:
+            _LOG.warning("closing the stream to %s: %s", self._address, error)
         finally:
+            self._stream = None
             for helper in helpers:
                 helper.cancel()
             await asyncio.gather(*helpers, return_exceptions=True)
             call.cancel()
 
-    async def _write(self, call: Any) -> None:
-        while True:
-            await call.write(await self._outbox.get())
-
-    async def _beat(self, call: Any, interval_s: float) -> None:
+    async def _beat(self, call: Any, stream: _Stream, interval_s: float) -> None:
         """Heartbeats, and progress when there is some."""
         beaten_s = 0.0
         while True:
-            if self._running and self._running.progress:
-                progress, self._running.progress = self._running.progress, None
-                self._outbox.put_nowait(fleet_pb2.WorkRequest(progress=progress))
+            if progress := self._jobs.progress():
+                stream.outbox.put(fleet_pb2.WorkRequest(progress=progress))
             if time.monotonic() - beaten_s >= interval_s:
                 beaten_s = time.monotonic()
-                self._outbox.put_nowait(fleet_pb2.WorkRequest(heartbeat=_heartbeat()))
+                stream.outbox.put(fleet_pb2.WorkRequest(heartbeat=board.heartbeat()))
                 if not self._still_wanted():
                     call.cancel()
-            await asyncio.sleep(_PROGRESS_INTERVAL_S)
+            await asyncio.sleep(_TICK_S)
 
-    async def _read(self, call: Any, node_id: int) -> None:
-        task, receiver = fleet_pb2.Task(), None
-        async for response in call:
-            match response.WhichOneof("frame"):
-                case "task":
-                    task, receiver = response.task, BlobReceiver(response.task.content.blob, MAX_BLOB_BYTES)
-                case "chunk" if receiver:
-                    receiver.add(response.chunk)
-                case "ack":
-                    self._forget(response.ack.task_id)
-                    if not response.ack.accepted:
-                        _LOG.warning("the result of %s was refused: %s", response.ack.task_id, response.ack.reason)
-                case "cancel":
-                    self._cancel(response.cancel.task_id)
-                case "drain":
-                    raise LeftFederationError(response.drain.reason)
-            if receiver and receiver.complete:
-                self._begin(RunningTask(task, receiver.finish(), node_id))
-                receiver = None
+    def _handle(self, stream: _Stream, response: fleet_pb2.WorkResponse) -> None:
+        """Act on a frame.
 
-    # -- tasks
+        Raises:
+            DataError: if the stream has to end.
+            LeftFederationError: if it is time to leave.
+        """
+        match response.WhichOneof("frame"):
+            case "task":
+                self._ask(stream, response.task)
+            case "chunk":
+                self._take(stream, response.chunk)
+            case "received":
+                stream.outbox.acknowledge(response.received)
+            case "verdict":
+                stream.outbox.withdraw(response.verdict.task_id)
+                self._jobs.forget(response.verdict.task_id)
+                if not stream.incoming and not self._jobs.holds(stream.asked):
+                    self._blob = None
+                if not response.verdict.accepted:
+                    _LOG.warning("the result of %s was refused: %s", response.verdict.task_id, response.verdict.reason)
+            case "cancel":
+                self._withdraw(stream, response.cancel.task_id)
+            case "drain":
+                self._leaving = LeftFederationError(response.drain.reason)
+        if self._leaving and not stream.incoming and not self._jobs.holds(stream.asked):
+            raise self._leaving
 
-    def _begin(self, running: RunningTask) -> None:
-        """Start a task, unless it is in hand already or its result waits for its acknowledgement."""
-        if self._finished and self._finished[0] == running.task:
-            for frame in self._finished[1]:
-                self._outbox.put_nowait(frame)
+    def _ask(self, stream: _Stream, task: fleet_pb2.Task) -> None:
+        """Take a task on: what is here of its blob is not asked for again."""
+        stream.asked, stream.incoming = task.task_id, None
+        if self._jobs.has(task):
+            stream.received(task.content.blob.size_bytes)
+            if finished := self._jobs.finished(task):
+                stream.offer(finished)
             return
-        if self._running and self._running.task == running.task:
-            return
-        if self._running:
-            self._running.cancelled = True
-        self._running = running
-        job = asyncio.create_task(self._do(running))
-        self._jobs.add(job)
-        job.add_done_callback(self._jobs.discard)
+        if self._blob is None or self._blob.announced != task.content.blob:
+            try:
+                self._blob = BlobReceiver(task.content.blob, MAX_BLOB_BYTES)
+            except DataError as error:
+                self._jobs.fail(task, str(error))
+                return
+        stream.incoming = task
+        stream.received(self._blob.received_bytes)
+        self._begin(stream)
 
-    def _cancel(self, task_id: str) -> None:
-        self._forget(task_id)
-        if self._running and self._running.task.task_id == task_id:
-            self._running.cancelled = True
-            self._running = None
-
-    def _forget(self, task_id: str) -> None:
-        if self._finished and self._finished[0].task_id == task_id:
-            self._finished = None
-
-    async def _do(self, running: RunningTask) -> None:
-        result = fleet_pb2.Result(task_id=running.task.task_id)
-        blob = b""
+    def _take(self, stream: _Stream, chunk: fleet_pb2.Chunk) -> None:
+        if stream.incoming is None or self._blob is None:
+            return  # of a task that was withdrawn meanwhile
         try:
-            async with self._chip:  # a withdrawn task leaves it at its next step
-                if running.cancelled:
-                    return
-                content, blob = await asyncio.to_thread(self._execute, running)
-            result.content.CopyFrom(content)
-        except TaskCancelled:
+            self._blob.add(chunk)
+        except DamagedError:
+            raise
+        except (DataError, OSError) as error:
+            self._give_up(stream, stream.incoming, str(error))
             return
-        except Exception as error:
-            _LOG.exception("task %s failed", running.task.task_id)
-            result.error.reason = f"{type(error).__name__}: {error}"[:500]
-        if running.cancelled:
+        if self._blob.complete or self._blob.received_bytes % _ACK_BYTES == 0:
+            stream.received(self._blob.received_bytes)
+        self._begin(stream)
+
+    def _begin(self, stream: _Stream) -> None:
+        """Start the task whose blob is here as a whole."""
+        task, receiver = stream.incoming, self._blob
+        if task is None or receiver is None or not receiver.complete:
             return
-        if self._running is running:
-            self._running = None
-        frames = [fleet_pb2.WorkRequest(result=result)]
-        frames += [fleet_pb2.WorkRequest(chunk=chunk) for chunk in chunks(blob)]
-        if running.progress:
-            self._outbox.put_nowait(fleet_pb2.WorkRequest(progress=running.progress))
-        self._finished = (running.task, frames)
-        for frame in frames:
-            self._outbox.put_nowait(frame)
+        stream.incoming = None
+        try:
+            self._jobs.begin(RunningTask(task, receiver.finish(), stream.node_id))
+        except DataError as error:
+            self._give_up(stream, task, str(error))
+
+    def _give_up(self, stream: _Stream, task: fleet_pb2.Task, reason: str) -> None:
+        """Answer a task whose blob is not what was announced."""
+        self._blob = stream.incoming = None
+        self._jobs.fail(task, reason)
+
+    def _withdraw(self, stream: _Stream, task_id: str) -> None:
+        stream.outbox.withdraw(task_id)
+        self._jobs.cancel(task_id)
+        if stream.incoming and stream.incoming.task_id == task_id:
+            self._blob = stream.incoming = None
+
+    def _offer(self, finished: Finished) -> None:
+        """Offer a result on the stream that asked for it; else it is kept until a stream asks again."""
+        if self._stream and self._stream.asked == finished.task.task_id:
+            self._stream.offer(finished)
 
 
-def _heartbeat() -> fleet_pb2.Heartbeat:
-    usage = resource.getrusage(resource.RUSAGE_SELF)
-    return fleet_pb2.Heartbeat(cpu_s=usage.ru_utime + usage.ru_stime, rss_bytes=usage.ru_maxrss * 1024)
+async def _write(call: Any, stream: _Stream) -> None:
+    while True:
+        await call.write(await stream.outbox.get())

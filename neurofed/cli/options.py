@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import click
 
 from neurofed import spec
 from neurofed.errors import ConfigError
+from neurofed.security.options import Security
 from neurofed.v1.control_pb2 import RunSpec
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -79,6 +81,41 @@ def address_argument(function: F) -> F:
     """The aggregator to talk to."""
     default = f"127.0.0.1:{spec.DEFAULT_PORT}"
     return click.option("--address", default=default, show_default=True, help="HOST:PORT of the aggregator.")(function)
+
+
+_SECURITY_OPTIONS = (
+    click.option(
+        "--tls-dir",
+        type=click.Path(path_type=Path),
+        envvar="NEUROFED_TLS_DIR",
+        help="Folder with ca.crt, tls.crt and tls.key, as `neurofed provision` makes it.",
+    ),
+    click.option(
+        "--tls-ca",
+        type=click.Path(path_type=Path),
+        envvar="NEUROFED_TLS_CA",
+        help="CA that the other side is trusted by.",
+    ),
+    click.option(
+        "--tls-cert", type=click.Path(path_type=Path), envvar="NEUROFED_TLS_CERT", help="Certificate of this side."
+    ),
+    click.option("--tls-key", type=click.Path(path_type=Path), envvar="NEUROFED_TLS_KEY", help="Its key."),
+    click.option(
+        "--insecure", is_flag=True, envvar="NEUROFED_INSECURE", help="Plain text even off the loopback interface."
+    ),
+)
+
+
+def security_options(function: F) -> F:
+    """Whom to trust and what to show; the command gets them as one `security`."""
+
+    @functools.wraps(function)
+    def command(*, tls_dir: Path, tls_ca: Path, tls_cert: Path, tls_key: Path, insecure: bool, **options: Any) -> Any:
+        return function(security=Security(tls_dir, tls_ca, tls_cert, tls_key, insecure), **options)
+
+    for option in reversed(_SECURITY_OPTIONS):
+        command = option(command)
+    return cast(F, command)
 
 
 def to_spec(options: dict[str, Any]) -> RunSpec:

@@ -14,7 +14,7 @@ from neurofed import spec
 from neurofed.cli.options import check_names, json_option, out_option, run_options, split_chips, to_spec
 from neurofed.cli.watch import follow
 from neurofed.client import AggregatorClient
-from neurofed.errors import RunNotFoundError
+from neurofed.errors import RunNotFoundError, StorageError
 from neurofed.eventlog import fold_log
 from neurofed.launch import LocalFleet
 from neurofed.v1 import monitor_pb2
@@ -49,7 +49,9 @@ def run(out: Path, run_id: str, resume: str | None, listen: str, as_json: bool, 
         if not resume:
             client.submit(run_spec, run_id)
         snapshot = follow(client, run_id, quiet=as_json)
-    if as_json:
+    if snapshot.exit_code == StorageError.exit_code:
+        pass  # the disk that ended the run did not take a report either
+    elif as_json:
         click.echo((folder / "report.json").read_text())
     else:
         click.echo(f"report: {folder / 'report.html'}  ({folder / 'report.json'})")

@@ -26,7 +26,8 @@ if _version_not_supported:
 
 
 class ControlServiceStub:
-    """ControlService starts, lists and stops runs.
+    """ControlService queues, lists, pauses and stops runs. One is trained at a time, in the order of submission.
+    FAILED_PRECONDITION: the run's state does not allow it. RESOURCE_EXHAUSTED: the disk is full.
     """
 
     def __init__(self, channel):
@@ -50,10 +51,21 @@ class ControlServiceStub:
                 request_serializer=neurofed_dot_v1_dot_control__pb2.StopRunRequest.SerializeToString,
                 response_deserializer=neurofed_dot_v1_dot_control__pb2.StopRunResponse.FromString,
                 _registered_method=True)
+        self.PauseRun = channel.unary_unary(
+                '/neurofed.v1.ControlService/PauseRun',
+                request_serializer=neurofed_dot_v1_dot_control__pb2.PauseRunRequest.SerializeToString,
+                response_deserializer=neurofed_dot_v1_dot_control__pb2.PauseRunResponse.FromString,
+                _registered_method=True)
+        self.ResumeRun = channel.unary_unary(
+                '/neurofed.v1.ControlService/ResumeRun',
+                request_serializer=neurofed_dot_v1_dot_control__pb2.ResumeRunRequest.SerializeToString,
+                response_deserializer=neurofed_dot_v1_dot_control__pb2.ResumeRunResponse.FromString,
+                _registered_method=True)
 
 
 class ControlServiceServicer:
-    """ControlService starts, lists and stops runs.
+    """ControlService queues, lists, pauses and stops runs. One is trained at a time, in the order of submission.
+    FAILED_PRECONDITION: the run's state does not allow it. RESOURCE_EXHAUSTED: the disk is full.
     """
 
     def SubmitRun(self, request, context):
@@ -64,7 +76,7 @@ class ControlServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def ListRuns(self, request, context):
-        """ListRuns lists the runs this aggregator knows, newest first.
+        """ListRuns lists the runs in this aggregator's folder, newest first.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -72,6 +84,20 @@ class ControlServiceServicer:
 
     def StopRun(self, request, context):
         """StopRun ends a run after the step in flight; its model and report are kept. NOT_FOUND: no such run.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def PauseRun(self, request, context):
+        """PauseRun lets a run rest once its current round is safe, until ResumeRun; others go first. NOT_FOUND: no such run.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ResumeRun(self, request, context):
+        """ResumeRun lets a paused, stopped or failed run go on from its newest checkpoint. NOT_FOUND: no such run.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -95,6 +121,16 @@ def add_ControlServiceServicer_to_server(servicer, server):
                     request_deserializer=neurofed_dot_v1_dot_control__pb2.StopRunRequest.FromString,
                     response_serializer=neurofed_dot_v1_dot_control__pb2.StopRunResponse.SerializeToString,
             ),
+            'PauseRun': grpc.unary_unary_rpc_method_handler(
+                    servicer.PauseRun,
+                    request_deserializer=neurofed_dot_v1_dot_control__pb2.PauseRunRequest.FromString,
+                    response_serializer=neurofed_dot_v1_dot_control__pb2.PauseRunResponse.SerializeToString,
+            ),
+            'ResumeRun': grpc.unary_unary_rpc_method_handler(
+                    servicer.ResumeRun,
+                    request_deserializer=neurofed_dot_v1_dot_control__pb2.ResumeRunRequest.FromString,
+                    response_serializer=neurofed_dot_v1_dot_control__pb2.ResumeRunResponse.SerializeToString,
+            ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
             'neurofed.v1.ControlService', rpc_method_handlers)
@@ -104,7 +140,8 @@ def add_ControlServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class ControlService:
-    """ControlService starts, lists and stops runs.
+    """ControlService queues, lists, pauses and stops runs. One is trained at a time, in the order of submission.
+    FAILED_PRECONDITION: the run's state does not allow it. RESOURCE_EXHAUSTED: the disk is full.
     """
 
     @staticmethod
@@ -178,6 +215,60 @@ class ControlService:
             '/neurofed.v1.ControlService/StopRun',
             neurofed_dot_v1_dot_control__pb2.StopRunRequest.SerializeToString,
             neurofed_dot_v1_dot_control__pb2.StopRunResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def PauseRun(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/neurofed.v1.ControlService/PauseRun',
+            neurofed_dot_v1_dot_control__pb2.PauseRunRequest.SerializeToString,
+            neurofed_dot_v1_dot_control__pb2.PauseRunResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ResumeRun(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/neurofed.v1.ControlService/ResumeRun',
+            neurofed_dot_v1_dot_control__pb2.ResumeRunRequest.SerializeToString,
+            neurofed_dot_v1_dot_control__pb2.ResumeRunResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -27,7 +27,9 @@ GRPC_GENERATED_VERSION: str
 GRPC_VERSION: str
 
 class ControlServiceStub:
-    """ControlService starts, lists and stops runs."""
+    """ControlService queues, lists, pauses and stops runs. One is trained at a time, in the order of submission.
+    FAILED_PRECONDITION: the run's state does not allow it. RESOURCE_EXHAUSTED: the disk is full.
+    """
 
     @_typing.overload
     def __new__(cls, channel: _grpc.Channel) -> _Self: ...
@@ -36,24 +38,36 @@ class ControlServiceStub:
     SubmitRun: _grpc.UnaryUnaryMultiCallable[_control_pb2.SubmitRunRequest, _control_pb2.SubmitRunResponse]
     """SubmitRun queues a run; it starts when enough workers have joined. INVALID_ARGUMENT: the specification is wrong."""
     ListRuns: _grpc.UnaryUnaryMultiCallable[_control_pb2.ListRunsRequest, _control_pb2.ListRunsResponse]
-    """ListRuns lists the runs this aggregator knows, newest first."""
+    """ListRuns lists the runs in this aggregator's folder, newest first."""
     StopRun: _grpc.UnaryUnaryMultiCallable[_control_pb2.StopRunRequest, _control_pb2.StopRunResponse]
     """StopRun ends a run after the step in flight; its model and report are kept. NOT_FOUND: no such run."""
+    PauseRun: _grpc.UnaryUnaryMultiCallable[_control_pb2.PauseRunRequest, _control_pb2.PauseRunResponse]
+    """PauseRun lets a run rest once its current round is safe, until ResumeRun; others go first. NOT_FOUND: no such run."""
+    ResumeRun: _grpc.UnaryUnaryMultiCallable[_control_pb2.ResumeRunRequest, _control_pb2.ResumeRunResponse]
+    """ResumeRun lets a paused, stopped or failed run go on from its newest checkpoint. NOT_FOUND: no such run."""
 
 @_typing.type_check_only
 class ControlServiceAsyncStub(ControlServiceStub):
-    """ControlService starts, lists and stops runs."""
+    """ControlService queues, lists, pauses and stops runs. One is trained at a time, in the order of submission.
+    FAILED_PRECONDITION: the run's state does not allow it. RESOURCE_EXHAUSTED: the disk is full.
+    """
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     SubmitRun: _aio.UnaryUnaryMultiCallable[_control_pb2.SubmitRunRequest, _control_pb2.SubmitRunResponse]  # type: ignore[assignment]
     """SubmitRun queues a run; it starts when enough workers have joined. INVALID_ARGUMENT: the specification is wrong."""
     ListRuns: _aio.UnaryUnaryMultiCallable[_control_pb2.ListRunsRequest, _control_pb2.ListRunsResponse]  # type: ignore[assignment]
-    """ListRuns lists the runs this aggregator knows, newest first."""
+    """ListRuns lists the runs in this aggregator's folder, newest first."""
     StopRun: _aio.UnaryUnaryMultiCallable[_control_pb2.StopRunRequest, _control_pb2.StopRunResponse]  # type: ignore[assignment]
     """StopRun ends a run after the step in flight; its model and report are kept. NOT_FOUND: no such run."""
+    PauseRun: _aio.UnaryUnaryMultiCallable[_control_pb2.PauseRunRequest, _control_pb2.PauseRunResponse]  # type: ignore[assignment]
+    """PauseRun lets a run rest once its current round is safe, until ResumeRun; others go first. NOT_FOUND: no such run."""
+    ResumeRun: _aio.UnaryUnaryMultiCallable[_control_pb2.ResumeRunRequest, _control_pb2.ResumeRunResponse]  # type: ignore[assignment]
+    """ResumeRun lets a paused, stopped or failed run go on from its newest checkpoint. NOT_FOUND: no such run."""
 
 class ControlServiceServicer(metaclass=_abc_1.ABCMeta):
-    """ControlService starts, lists and stops runs."""
+    """ControlService queues, lists, pauses and stops runs. One is trained at a time, in the order of submission.
+    FAILED_PRECONDITION: the run's state does not allow it. RESOURCE_EXHAUSTED: the disk is full.
+    """
 
     @_abc_1.abstractmethod
     def SubmitRun(
@@ -69,7 +83,7 @@ class ControlServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _control_pb2.ListRunsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_control_pb2.ListRunsResponse, _abc.Awaitable[_control_pb2.ListRunsResponse]]:
-        """ListRuns lists the runs this aggregator knows, newest first."""
+        """ListRuns lists the runs in this aggregator's folder, newest first."""
 
     @_abc_1.abstractmethod
     def StopRun(
@@ -78,5 +92,21 @@ class ControlServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_control_pb2.StopRunResponse, _abc.Awaitable[_control_pb2.StopRunResponse]]:
         """StopRun ends a run after the step in flight; its model and report are kept. NOT_FOUND: no such run."""
+
+    @_abc_1.abstractmethod
+    def PauseRun(
+        self,
+        request: _control_pb2.PauseRunRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_control_pb2.PauseRunResponse, _abc.Awaitable[_control_pb2.PauseRunResponse]]:
+        """PauseRun lets a run rest once its current round is safe, until ResumeRun; others go first. NOT_FOUND: no such run."""
+
+    @_abc_1.abstractmethod
+    def ResumeRun(
+        self,
+        request: _control_pb2.ResumeRunRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_control_pb2.ResumeRunResponse, _abc.Awaitable[_control_pb2.ResumeRunResponse]]:
+        """ResumeRun lets a paused, stopped or failed run go on from its newest checkpoint. NOT_FOUND: no such run."""
 
 def add_ControlServiceServicer_to_server(servicer: ControlServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

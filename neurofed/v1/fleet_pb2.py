@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from neurofed.v1 import records_pb2 as neurofed_dot_v1_dot_records__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x17neurofed/v1/fleet.proto\x12\x0bneurofed.v1\x1a\x19neurofed/v1/records.proto\"\x88\x01\n\x0bJoinRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x10\n\x08instance\x18\x02 \x01(\t\x12\x0f\n\x07version\x18\x03 \x01(\t\x12\x18\n\x10protocol_version\x18\x04 \x01(\x05\x12\x0c\n\x04\x63hip\x18\x05 \x01(\t\x12\r\n\x05\x63ores\x18\x06 \x01(\x05\x12\x11\n\tworkloads\x18\x07 \x03(\t\"]\n\x0cJoinResponse\x12\x0f\n\x07session\x18\x01 \x01(\t\x12\x0f\n\x07node_id\x18\x02 \x01(\x04\x12\x13\n\x0bheartbeat_s\x18\x03 \x01(\x01\x12\x16\n\x0emax_blob_bytes\x18\x04 \x01(\x03\"\xdf\x01\n\x0bWorkRequest\x12#\n\x05hello\x18\x01 \x01(\x0b\x32\x12.neurofed.v1.HelloH\x00\x12+\n\theartbeat\x18\x02 \x01(\x0b\x32\x16.neurofed.v1.HeartbeatH\x00\x12)\n\x08progress\x18\x03 \x01(\x0b\x32\x15.neurofed.v1.ProgressH\x00\x12%\n\x06result\x18\x04 \x01(\x0b\x32\x13.neurofed.v1.ResultH\x00\x12#\n\x05\x63hunk\x18\x05 \x01(\x0b\x32\x12.neurofed.v1.ChunkH\x00\x42\x07\n\x05\x66rame\"\xcc\x01\n\x0cWorkResponse\x12!\n\x04task\x18\x01 \x01(\x0b\x32\x11.neurofed.v1.TaskH\x00\x12#\n\x05\x63hunk\x18\x02 \x01(\x0b\x32\x12.neurofed.v1.ChunkH\x00\x12\x1f\n\x03\x61\x63k\x18\x03 \x01(\x0b\x32\x10.neurofed.v1.AckH\x00\x12%\n\x06\x63\x61ncel\x18\x04 \x01(\x0b\x32\x13.neurofed.v1.CancelH\x00\x12#\n\x05\x64rain\x18\x05 \x01(\x0b\x32\x12.neurofed.v1.DrainH\x00\x42\x07\n\x05\x66rame\"\x18\n\x05Hello\x12\x0f\n\x07session\x18\x01 \x01(\t\"[\n\tHeartbeat\x12\r\n\x05\x63pu_s\x18\x01 \x01(\x01\x12\x11\n\trss_bytes\x18\x02 \x01(\x03\x12\x1a\n\rtemperature_c\x18\x03 \x01(\x01H\x00\x88\x01\x01\x42\x10\n\x0e_temperature_c\"\x9a\x01\n\x08Progress\x12\x0f\n\x07task_id\x18\x01 \x01(\t\x12\x0c\n\x04step\x18\x02 \x01(\x05\x12\r\n\x05steps\x18\x03 \x01(\x05\x12\x31\n\x06values\x18\x04 \x03(\x0b\x32!.neurofed.v1.Progress.ValuesEntry\x1a-\n\x0bValuesEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x01:\x02\x38\x01\"k\n\x04Task\x12\x0f\n\x07task_id\x18\x01 \x01(\t\x12\x0e\n\x06run_id\x18\x02 \x01(\t\x12\r\n\x05round\x18\x03 \x01(\x05\x12\x0c\n\x04kind\x18\x04 \x01(\t\x12%\n\x07\x63ontent\x18\x05 \x01(\x0b\x32\x14.neurofed.v1.Content\"v\n\x06Result\x12\x0f\n\x07task_id\x18\x01 \x01(\t\x12\'\n\x07\x63ontent\x18\x02 \x01(\x0b\x32\x14.neurofed.v1.ContentH\x00\x12\'\n\x05\x65rror\x18\x03 \x01(\x0b\x32\x16.neurofed.v1.TaskErrorH\x00\x42\t\n\x07outcome\"\x1b\n\tTaskError\x12\x0e\n\x06reason\x18\x01 \x01(\t\"%\n\x05\x43hunk\x12\x0e\n\x06offset\x18\x01 \x01(\x03\x12\x0c\n\x04\x64\x61ta\x18\x02 \x01(\x0c\"8\n\x03\x41\x63k\x12\x0f\n\x07task_id\x18\x01 \x01(\t\x12\x10\n\x08\x61\x63\x63\x65pted\x18\x02 \x01(\x08\x12\x0e\n\x06reason\x18\x03 \x01(\t\"\x19\n\x06\x43\x61ncel\x12\x0f\n\x07task_id\x18\x01 \x01(\t\"\x17\n\x05\x44rain\x12\x0e\n\x06reason\x18\x01 \x01(\t2\x8c\x01\n\x0c\x46leetService\x12;\n\x04Join\x12\x18.neurofed.v1.JoinRequest\x1a\x19.neurofed.v1.JoinResponse\x12?\n\x04Work\x12\x18.neurofed.v1.WorkRequest\x1a\x19.neurofed.v1.WorkResponse(\x01\x30\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x17neurofed/v1/fleet.proto\x12\x0bneurofed.v1\x1a\x19neurofed/v1/records.proto\"\xb6\x01\n\x0bJoinRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x10\n\x08instance\x18\x02 \x01(\t\x12\x0f\n\x07version\x18\x03 \x01(\t\x12\x17\n\x0fnewest_protocol\x18\x04 \x01(\x05\x12\x0c\n\x04\x63hip\x18\x05 \x01(\t\x12\r\n\x05\x63ores\x18\x06 \x01(\x05\x12\x11\n\tworkloads\x18\x07 \x03(\t\x12\x17\n\x0foldest_protocol\x18\x08 \x01(\x05\x12\x14\n\x0c\x63\x61pabilities\x18\t \x03(\t\"~\n\x0cJoinResponse\x12\x0f\n\x07session\x18\x01 \x01(\t\x12\x0f\n\x07node_id\x18\x02 \x01(\x04\x12\x13\n\x0bheartbeat_s\x18\x03 \x01(\x01\x12\x0f\n\x07version\x18\x04 \x01(\t\x12\x10\n\x08protocol\x18\x05 \x01(\x05\x12\x14\n\x0c\x63\x61pabilities\x18\x06 \x03(\t\"\x8a\x02\n\x0bWorkRequest\x12#\n\x05hello\x18\x01 \x01(\x0b\x32\x12.neurofed.v1.HelloH\x00\x12+\n\theartbeat\x18\x02 \x01(\x0b\x32\x16.neurofed.v1.HeartbeatH\x00\x12)\n\x08progress\x18\x03 \x01(\x0b\x32\x15.neurofed.v1.ProgressH\x00\x12%\n\x06result\x18\x04 \x01(\x0b\x32\x13.neurofed.v1.ResultH\x00\x12#\n\x05\x63hunk\x18\x05 \x01(\x0b\x32\x12.neurofed.v1.ChunkH\x00\x12)\n\x08received\x18\x06 \x01(\x0b\x32\x15.neurofed.v1.ReceivedH\x00\x42\x07\n\x05\x66rame\"\xff\x01\n\x0cWorkResponse\x12!\n\x04task\x18\x01 \x01(\x0b\x32\x11.neurofed.v1.TaskH\x00\x12#\n\x05\x63hunk\x18\x02 \x01(\x0b\x32\x12.neurofed.v1.ChunkH\x00\x12\'\n\x07verdict\x18\x03 \x01(\x0b\x32\x14.neurofed.v1.VerdictH\x00\x12%\n\x06\x63\x61ncel\x18\x04 \x01(\x0b\x32\x13.neurofed.v1.CancelH\x00\x12#\n\x05\x64rain\x18\x05 \x01(\x0b\x32\x12.neurofed.v1.DrainH\x00\x12)\n\x08received\x18\x06 \x01(\x0b\x32\x15.neurofed.v1.ReceivedH\x00\x42\x07\n\x05\x66rame\"\x18\n\x05Hello\x12\x0f\n\x07session\x18\x01 \x01(\t\"[\n\tHeartbeat\x12\r\n\x05\x63pu_s\x18\x01 \x01(\x01\x12\x11\n\trss_bytes\x18\x02 \x01(\x03\x12\x1a\n\rtemperature_c\x18\x03 \x01(\x01H\x00\x88\x01\x01\x42\x10\n\x0e_temperature_c\"\x9a\x01\n\x08Progress\x12\x0f\n\x07task_id\x18\x01 \x01(\t\x12\x0c\n\x04step\x18\x02 \x01(\x05\x12\r\n\x05steps\x18\x03 \x01(\x05\x12\x31\n\x06values\x18\x04 \x03(\x0b\x32!.neurofed.v1.Progress.ValuesEntry\x1a-\n\x0bValuesEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x01:\x02\x38\x01\"k\n\x04Task\x12\x0f\n\x07task_id\x18\x01 \x01(\t\x12\x0e\n\x06run_id\x18\x02 \x01(\t\x12\r\n\x05round\x18\x03 \x01(\x05\x12\x0c\n\x04kind\x18\x04 \x01(\t\x12%\n\x07\x63ontent\x18\x05 \x01(\x0b\x32\x14.neurofed.v1.Content\"v\n\x06Result\x12\x0f\n\x07task_id\x18\x01 \x01(\t\x12\'\n\x07\x63ontent\x18\x02 \x01(\x0b\x32\x14.neurofed.v1.ContentH\x00\x12\'\n\x05\x65rror\x18\x03 \x01(\x0b\x32\x16.neurofed.v1.TaskErrorH\x00\x42\t\n\x07outcome\"\x1b\n\tTaskError\x12\x0e\n\x06reason\x18\x01 \x01(\t\"5\n\x05\x43hunk\x12\x0e\n\x06offset\x18\x01 \x01(\x03\x12\x0c\n\x04\x64\x61ta\x18\x02 \x01(\x0c\x12\x0e\n\x06\x63rc32c\x18\x03 \x01(\x07\":\n\x08Received\x12\x0f\n\x07task_id\x18\x01 \x01(\t\x12\x0e\n\x06offset\x18\x02 \x01(\x03\x12\r\n\x05limit\x18\x03 \x01(\x03\"<\n\x07Verdict\x12\x0f\n\x07task_id\x18\x01 \x01(\t\x12\x10\n\x08\x61\x63\x63\x65pted\x18\x02 \x01(\x08\x12\x0e\n\x06reason\x18\x03 \x01(\t\"\x19\n\x06\x43\x61ncel\x12\x0f\n\x07task_id\x18\x01 \x01(\t\"\x17\n\x05\x44rain\x12\x0e\n\x06reason\x18\x01 \x01(\t2\x8c\x01\n\x0c\x46leetService\x12;\n\x04Join\x12\x18.neurofed.v1.JoinRequest\x1a\x19.neurofed.v1.JoinResponse\x12?\n\x04Work\x12\x18.neurofed.v1.WorkRequest\x1a\x19.neurofed.v1.WorkResponse(\x01\x30\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -35,35 +35,37 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_PROGRESS_VALUESENTRY']._loaded_options = None
   _globals['_PROGRESS_VALUESENTRY']._serialized_options = b'8\001'
   _globals['_JOINREQUEST']._serialized_start=68
-  _globals['_JOINREQUEST']._serialized_end=204
-  _globals['_JOINRESPONSE']._serialized_start=206
-  _globals['_JOINRESPONSE']._serialized_end=299
-  _globals['_WORKREQUEST']._serialized_start=302
-  _globals['_WORKREQUEST']._serialized_end=525
-  _globals['_WORKRESPONSE']._serialized_start=528
-  _globals['_WORKRESPONSE']._serialized_end=732
-  _globals['_HELLO']._serialized_start=734
-  _globals['_HELLO']._serialized_end=758
-  _globals['_HEARTBEAT']._serialized_start=760
-  _globals['_HEARTBEAT']._serialized_end=851
-  _globals['_PROGRESS']._serialized_start=854
-  _globals['_PROGRESS']._serialized_end=1008
-  _globals['_PROGRESS_VALUESENTRY']._serialized_start=963
-  _globals['_PROGRESS_VALUESENTRY']._serialized_end=1008
-  _globals['_TASK']._serialized_start=1010
-  _globals['_TASK']._serialized_end=1117
-  _globals['_RESULT']._serialized_start=1119
-  _globals['_RESULT']._serialized_end=1237
-  _globals['_TASKERROR']._serialized_start=1239
-  _globals['_TASKERROR']._serialized_end=1266
-  _globals['_CHUNK']._serialized_start=1268
-  _globals['_CHUNK']._serialized_end=1305
-  _globals['_ACK']._serialized_start=1307
-  _globals['_ACK']._serialized_end=1363
-  _globals['_CANCEL']._serialized_start=1365
-  _globals['_CANCEL']._serialized_end=1390
-  _globals['_DRAIN']._serialized_start=1392
-  _globals['_DRAIN']._serialized_end=1415
-  _globals['_FLEETSERVICE']._serialized_start=1418
-  _globals['_FLEETSERVICE']._serialized_end=1558
+  _globals['_JOINREQUEST']._serialized_end=250
+  _globals['_JOINRESPONSE']._serialized_start=252
+  _globals['_JOINRESPONSE']._serialized_end=378
+  _globals['_WORKREQUEST']._serialized_start=381
+  _globals['_WORKREQUEST']._serialized_end=647
+  _globals['_WORKRESPONSE']._serialized_start=650
+  _globals['_WORKRESPONSE']._serialized_end=905
+  _globals['_HELLO']._serialized_start=907
+  _globals['_HELLO']._serialized_end=931
+  _globals['_HEARTBEAT']._serialized_start=933
+  _globals['_HEARTBEAT']._serialized_end=1024
+  _globals['_PROGRESS']._serialized_start=1027
+  _globals['_PROGRESS']._serialized_end=1181
+  _globals['_PROGRESS_VALUESENTRY']._serialized_start=1136
+  _globals['_PROGRESS_VALUESENTRY']._serialized_end=1181
+  _globals['_TASK']._serialized_start=1183
+  _globals['_TASK']._serialized_end=1290
+  _globals['_RESULT']._serialized_start=1292
+  _globals['_RESULT']._serialized_end=1410
+  _globals['_TASKERROR']._serialized_start=1412
+  _globals['_TASKERROR']._serialized_end=1439
+  _globals['_CHUNK']._serialized_start=1441
+  _globals['_CHUNK']._serialized_end=1494
+  _globals['_RECEIVED']._serialized_start=1496
+  _globals['_RECEIVED']._serialized_end=1554
+  _globals['_VERDICT']._serialized_start=1556
+  _globals['_VERDICT']._serialized_end=1616
+  _globals['_CANCEL']._serialized_start=1618
+  _globals['_CANCEL']._serialized_end=1643
+  _globals['_DRAIN']._serialized_start=1645
+  _globals['_DRAIN']._serialized_end=1668
+  _globals['_FLEETSERVICE']._serialized_start=1671
+  _globals['_FLEETSERVICE']._serialized_end=1811
 # @@protoc_insertion_point(module_scope)

@@ -28,25 +28,33 @@ class JoinRequest(_message.Message):
     NAME_FIELD_NUMBER: _builtins.int
     INSTANCE_FIELD_NUMBER: _builtins.int
     VERSION_FIELD_NUMBER: _builtins.int
-    PROTOCOL_VERSION_FIELD_NUMBER: _builtins.int
+    NEWEST_PROTOCOL_FIELD_NUMBER: _builtins.int
     CHIP_FIELD_NUMBER: _builtins.int
     CORES_FIELD_NUMBER: _builtins.int
     WORKLOADS_FIELD_NUMBER: _builtins.int
+    OLDEST_PROTOCOL_FIELD_NUMBER: _builtins.int
+    CAPABILITIES_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """name identifies the worker across reconnects and restarts."""
     instance: _builtins.str
     """instance identifies this process; a reconnect of the same process replaces its stale stream."""
     version: _builtins.str
     """version is the worker's package version."""
-    protocol_version: _builtins.int
-    """protocol_version is the revision of this protocol that the worker speaks."""
+    newest_protocol: _builtins.int
+    """newest_protocol is the newest revision of this protocol that the worker speaks."""
     chip: _builtins.str
     """chip names the emulated chip."""
     cores: _builtins.int
     """cores is the number of emulated cores."""
+    oldest_protocol: _builtins.int
+    """oldest_protocol is the oldest revision that the worker speaks; 0 where it speaks only the newest."""
     @_builtins.property
     def workloads(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """workloads lists the workloads installed on the worker."""
+
+    @_builtins.property
+    def capabilities(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """capabilities name what the worker can do beyond the protocol, such as `numerics/0.1`."""
 
     def __init__(
         self,
@@ -54,14 +62,16 @@ class JoinRequest(_message.Message):
         name: _builtins.str = ...,
         instance: _builtins.str = ...,
         version: _builtins.str = ...,
-        protocol_version: _builtins.int = ...,
+        newest_protocol: _builtins.int = ...,
         chip: _builtins.str = ...,
         cores: _builtins.int = ...,
         workloads: _abc.Iterable[_builtins.str] | None = ...,
+        oldest_protocol: _builtins.int = ...,
+        capabilities: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["chip", b"chip", "cores", b"cores", "instance", b"instance", "name", b"name", "protocol_version", b"protocol_version", "version", b"version", "workloads", b"workloads"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["capabilities", b"capabilities", "chip", b"chip", "cores", b"cores", "instance", b"instance", "name", b"name", "newest_protocol", b"newest_protocol", "oldest_protocol", b"oldest_protocol", "version", b"version", "workloads", b"workloads"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -76,26 +86,36 @@ class JoinResponse(_message.Message):
     SESSION_FIELD_NUMBER: _builtins.int
     NODE_ID_FIELD_NUMBER: _builtins.int
     HEARTBEAT_S_FIELD_NUMBER: _builtins.int
-    MAX_BLOB_BYTES_FIELD_NUMBER: _builtins.int
+    VERSION_FIELD_NUMBER: _builtins.int
+    PROTOCOL_FIELD_NUMBER: _builtins.int
+    CAPABILITIES_FIELD_NUMBER: _builtins.int
     session: _builtins.str
     """session authorises the worker's stream."""
     node_id: _builtins.int
     """node_id is the worker's number in Flower's terms, a function of its name."""
     heartbeat_s: _builtins.float
     """heartbeat_s is the interval at which the worker sends heartbeats, in seconds."""
-    max_blob_bytes: _builtins.int
-    """max_blob_bytes is the largest blob the aggregator accepts."""
+    version: _builtins.str
+    """version is the aggregator's package version."""
+    protocol: _builtins.int
+    """protocol is the revision that both will speak: the newest that both know."""
+    @_builtins.property
+    def capabilities(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """capabilities are those that both have."""
+
     def __init__(
         self,
         *,
         session: _builtins.str = ...,
         node_id: _builtins.int = ...,
         heartbeat_s: _builtins.float = ...,
-        max_blob_bytes: _builtins.int = ...,
+        version: _builtins.str = ...,
+        protocol: _builtins.int = ...,
+        capabilities: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["heartbeat_s", b"heartbeat_s", "max_blob_bytes", b"max_blob_bytes", "node_id", b"node_id", "session", b"session"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["capabilities", b"capabilities", "heartbeat_s", b"heartbeat_s", "node_id", b"node_id", "protocol", b"protocol", "session", b"session", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -112,6 +132,7 @@ class WorkRequest(_message.Message):
     PROGRESS_FIELD_NUMBER: _builtins.int
     RESULT_FIELD_NUMBER: _builtins.int
     CHUNK_FIELD_NUMBER: _builtins.int
+    RECEIVED_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def hello(self) -> Global___Hello:
         """hello opens the stream."""
@@ -126,11 +147,15 @@ class WorkRequest(_message.Message):
 
     @_builtins.property
     def result(self) -> Global___Result:
-        """result announces a finished task; the chunks of its blob follow."""
+        """result announces a finished task and its blob."""
 
     @_builtins.property
     def chunk(self) -> Global___Chunk:
         """chunk carries a part of the announced blob."""
+
+    @_builtins.property
+    def received(self) -> Global___Received:
+        """received tells how much of the task's blob has arrived."""
 
     def __init__(
         self,
@@ -140,12 +165,13 @@ class WorkRequest(_message.Message):
         progress: Global___Progress | None = ...,
         result: Global___Result | None = ...,
         chunk: Global___Chunk | None = ...,
+        received: Global___Received | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["chunk", b"chunk", "frame", b"frame", "heartbeat", b"heartbeat", "hello", b"hello", "progress", b"progress", "result", b"result"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["chunk", b"chunk", "frame", b"frame", "heartbeat", b"heartbeat", "hello", b"hello", "progress", b"progress", "received", b"received", "result", b"result"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["chunk", b"chunk", "frame", b"frame", "heartbeat", b"heartbeat", "hello", b"hello", "progress", b"progress", "result", b"result"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["chunk", b"chunk", "frame", b"frame", "heartbeat", b"heartbeat", "hello", b"hello", "progress", b"progress", "received", b"received", "result", b"result"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_frame: _TypeAlias = _typing.Literal["hello", "heartbeat", "progress", "result", "chunk"]  # noqa: Y015
+    _WhichOneofReturnType_frame: _TypeAlias = _typing.Literal["hello", "heartbeat", "progress", "result", "chunk", "received"]  # noqa: Y015
     _WhichOneofArgType_frame: _TypeAlias = _typing.Literal["frame", b"frame"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_frame) -> _WhichOneofReturnType_frame | None: ...
 
@@ -159,20 +185,21 @@ class WorkResponse(_message.Message):
 
     TASK_FIELD_NUMBER: _builtins.int
     CHUNK_FIELD_NUMBER: _builtins.int
-    ACK_FIELD_NUMBER: _builtins.int
+    VERDICT_FIELD_NUMBER: _builtins.int
     CANCEL_FIELD_NUMBER: _builtins.int
     DRAIN_FIELD_NUMBER: _builtins.int
+    RECEIVED_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def task(self) -> Global___Task:
-        """task announces work; the chunks of its blob follow."""
+        """task announces work and its blob."""
 
     @_builtins.property
     def chunk(self) -> Global___Chunk:
         """chunk carries a part of the announced blob."""
 
     @_builtins.property
-    def ack(self) -> Global___Ack:
-        """ack says that a result is in safe hands."""
+    def verdict(self) -> Global___Verdict:
+        """verdict says what became of a result."""
 
     @_builtins.property
     def cancel(self) -> Global___Cancel:
@@ -182,20 +209,25 @@ class WorkResponse(_message.Message):
     def drain(self) -> Global___Drain:
         """drain asks the worker to finish and leave."""
 
+    @_builtins.property
+    def received(self) -> Global___Received:
+        """received tells how much of the result's blob has arrived."""
+
     def __init__(
         self,
         *,
         task: Global___Task | None = ...,
         chunk: Global___Chunk | None = ...,
-        ack: Global___Ack | None = ...,
+        verdict: Global___Verdict | None = ...,
         cancel: Global___Cancel | None = ...,
         drain: Global___Drain | None = ...,
+        received: Global___Received | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["ack", b"ack", "cancel", b"cancel", "chunk", b"chunk", "drain", b"drain", "frame", b"frame", "task", b"task"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["cancel", b"cancel", "chunk", b"chunk", "drain", b"drain", "frame", b"frame", "received", b"received", "task", b"task", "verdict", b"verdict"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["ack", b"ack", "cancel", b"cancel", "chunk", b"chunk", "drain", b"drain", "frame", b"frame", "task", b"task"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cancel", b"cancel", "chunk", b"chunk", "drain", b"drain", "frame", b"frame", "received", b"received", "task", b"task", "verdict", b"verdict"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_frame: _TypeAlias = _typing.Literal["task", "chunk", "ack", "cancel", "drain"]  # noqa: Y015
+    _WhichOneofReturnType_frame: _TypeAlias = _typing.Literal["task", "chunk", "verdict", "cancel", "drain", "received"]  # noqa: Y015
     _WhichOneofArgType_frame: _TypeAlias = _typing.Literal["frame", b"frame"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_frame) -> _WhichOneofReturnType_frame | None: ...
 
@@ -235,7 +267,7 @@ class Heartbeat(_message.Message):
     cpu_s: _builtins.float
     """cpu_s is the processor time the process has used so far, in seconds."""
     rss_bytes: _builtins.int
-    """rss_bytes is the resident memory of the process."""
+    """rss_bytes is the resident memory of the process now."""
     temperature_c: _builtins.float
     """temperature_c is the board's temperature in degrees Celsius, where the board tells."""
     def __init__(
@@ -313,7 +345,7 @@ Global___Progress: _TypeAlias = Progress  # noqa: Y015
 
 @_typing.final
 class Task(_message.Message):
-    """Task asks a worker for one piece of work."""
+    """Task asks a worker for one piece of work. The same task may be announced again on a later stream."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -332,7 +364,7 @@ class Task(_message.Message):
     """kind is Flower's message type, such as `train`."""
     @_builtins.property
     def content(self) -> _records_pb2.Content:
-        """content holds the records; its blob follows in chunks."""
+        """content holds the records and announces their blob."""
 
     def __init__(
         self,
@@ -353,7 +385,7 @@ Global___Task: _TypeAlias = Task  # noqa: Y015
 
 @_typing.final
 class Result(_message.Message):
-    """Result answers a task."""
+    """Result answers a task that was announced on the same stream, once."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -364,7 +396,7 @@ class Result(_message.Message):
     """task_id names the task."""
     @_builtins.property
     def content(self) -> _records_pb2.Content:
-        """content holds the records; its blob follows in chunks."""
+        """content holds the records and announces their blob."""
 
     @_builtins.property
     def error(self) -> Global___TaskError:
@@ -411,33 +443,69 @@ Global___TaskError: _TypeAlias = TaskError  # noqa: Y015
 
 @_typing.final
 class Chunk(_message.Message):
-    """Chunk carries a part of the blob announced last on this stream in this direction."""
+    """Chunk carries a part of the blob announced last on this stream in this direction. Every chunk is 1 MiB long, only the
+    last one of a blob may be shorter.
+    """
 
     DESCRIPTOR: _descriptor.Descriptor
 
     OFFSET_FIELD_NUMBER: _builtins.int
     DATA_FIELD_NUMBER: _builtins.int
+    CRC32C_FIELD_NUMBER: _builtins.int
     offset: _builtins.int
     """offset is the position of the first byte within the blob."""
     data: _builtins.bytes
     """data are the bytes."""
+    crc32c: _builtins.int
+    """crc32c is the CRC-32C (Castagnoli) of the data."""
     def __init__(
         self,
         *,
         offset: _builtins.int = ...,
         data: _builtins.bytes = ...,
+        crc32c: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["data", b"data", "offset", b"offset"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["crc32c", b"crc32c", "data", b"data", "offset", b"offset"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Chunk: _TypeAlias = Chunk  # noqa: Y015
 
 @_typing.final
-class Ack(_message.Message):
-    """Ack says that a result has been taken over or refused for good: the worker may forget it."""
+class Received(_message.Message):
+    """Received acknowledges the start of a blob and asks for more of it."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TASK_ID_FIELD_NUMBER: _builtins.int
+    OFFSET_FIELD_NUMBER: _builtins.int
+    LIMIT_FIELD_NUMBER: _builtins.int
+    task_id: _builtins.str
+    """task_id names the task whose blob it is."""
+    offset: _builtins.int
+    """offset is the number of bytes that have arrived and are kept across reconnects."""
+    limit: _builtins.int
+    """limit is the position up to which chunks may be sent; whatever it is, a sender keeps within 8 MiB beyond `offset`."""
+    def __init__(
+        self,
+        *,
+        task_id: _builtins.str = ...,
+        offset: _builtins.int = ...,
+        limit: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["limit", b"limit", "offset", b"offset", "task_id", b"task_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Received: _TypeAlias = Received  # noqa: Y015
+
+@_typing.final
+class Verdict(_message.Message):
+    """Verdict says that a result has been taken over or refused for good: the worker may forget it."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -463,7 +531,7 @@ class Ack(_message.Message):
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___Ack: _TypeAlias = Ack  # noqa: Y015
+Global___Verdict: _TypeAlias = Verdict  # noqa: Y015
 
 @_typing.final
 class Cancel(_message.Message):

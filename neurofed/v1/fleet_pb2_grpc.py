@@ -27,6 +27,11 @@ if _version_not_supported:
 
 class FleetServiceStub:
     """FleetService is the link between the aggregator and its workers. Workers call; the aggregator pushes.
+
+    A transfer is alike in both directions. The sender announces a blob (Task or Result). The receiver answers Received
+    with the number of bytes it has, which are none or what an earlier stream left, and with how far the sender may go
+    on from there; as chunks arrive, more of these follow. So nothing is sent that was not asked for, and a cut costs
+    only what was under way.
     """
 
     def __init__(self, channel):
@@ -49,10 +54,16 @@ class FleetServiceStub:
 
 class FleetServiceServicer:
     """FleetService is the link between the aggregator and its workers. Workers call; the aggregator pushes.
+
+    A transfer is alike in both directions. The sender announces a blob (Task or Result). The receiver answers Received
+    with the number of bytes it has, which are none or what an earlier stream left, and with how far the sender may go
+    on from there; as chunks arrive, more of these follow. So nothing is sent that was not asked for, and a cut costs
+    only what was under way.
     """
 
     def Join(self, request, context):
-        """Join introduces a worker. FAILED_PRECONDITION: version mismatch; ALREADY_EXISTS: the name is in use.
+        """Join introduces a worker. FAILED_PRECONDITION: no version or capability in common; ALREADY_EXISTS: the name is in
+        use; RESOURCE_EXHAUSTED: the aggregator knows too many workers.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -60,6 +71,7 @@ class FleetServiceServicer:
 
     def Work(self, request_iterator, context):
         """Work is the one stream of a joined worker, open for as long as the worker serves. Its first frame is Hello.
+        UNAUTHENTICATED: join again; DATA_LOSS: a chunk was damaged, open the stream again and go on.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -88,6 +100,11 @@ def add_FleetServiceServicer_to_server(servicer, server):
  # This class is part of an EXPERIMENTAL API.
 class FleetService:
     """FleetService is the link between the aggregator and its workers. Workers call; the aggregator pushes.
+
+    A transfer is alike in both directions. The sender announces a blob (Task or Result). The receiver answers Received
+    with the number of bytes it has, which are none or what an earlier stream left, and with how far the sender may go
+    on from there; as chunks arrive, more of these follow. So nothing is sent that was not asked for, and a cut costs
+    only what was under way.
     """
 
     @staticmethod

@@ -27,29 +27,55 @@ GRPC_GENERATED_VERSION: str
 GRPC_VERSION: str
 
 class FleetServiceStub:
-    """FleetService is the link between the aggregator and its workers. Workers call; the aggregator pushes."""
+    """FleetService is the link between the aggregator and its workers. Workers call; the aggregator pushes.
+
+    A transfer is alike in both directions. The sender announces a blob (Task or Result). The receiver answers Received
+    with the number of bytes it has, which are none or what an earlier stream left, and with how far the sender may go
+    on from there; as chunks arrive, more of these follow. So nothing is sent that was not asked for, and a cut costs
+    only what was under way.
+    """
 
     @_typing.overload
     def __new__(cls, channel: _grpc.Channel) -> _Self: ...
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> FleetServiceAsyncStub: ...
     Join: _grpc.UnaryUnaryMultiCallable[_fleet_pb2.JoinRequest, _fleet_pb2.JoinResponse]
-    """Join introduces a worker. FAILED_PRECONDITION: version mismatch; ALREADY_EXISTS: the name is in use."""
+    """Join introduces a worker. FAILED_PRECONDITION: no version or capability in common; ALREADY_EXISTS: the name is in
+    use; RESOURCE_EXHAUSTED: the aggregator knows too many workers.
+    """
     Work: _grpc.StreamStreamMultiCallable[_fleet_pb2.WorkRequest, _fleet_pb2.WorkResponse]
-    """Work is the one stream of a joined worker, open for as long as the worker serves. Its first frame is Hello."""
+    """Work is the one stream of a joined worker, open for as long as the worker serves. Its first frame is Hello.
+    UNAUTHENTICATED: join again; DATA_LOSS: a chunk was damaged, open the stream again and go on.
+    """
 
 @_typing.type_check_only
 class FleetServiceAsyncStub(FleetServiceStub):
-    """FleetService is the link between the aggregator and its workers. Workers call; the aggregator pushes."""
+    """FleetService is the link between the aggregator and its workers. Workers call; the aggregator pushes.
+
+    A transfer is alike in both directions. The sender announces a blob (Task or Result). The receiver answers Received
+    with the number of bytes it has, which are none or what an earlier stream left, and with how far the sender may go
+    on from there; as chunks arrive, more of these follow. So nothing is sent that was not asked for, and a cut costs
+    only what was under way.
+    """
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     Join: _aio.UnaryUnaryMultiCallable[_fleet_pb2.JoinRequest, _fleet_pb2.JoinResponse]  # type: ignore[assignment]
-    """Join introduces a worker. FAILED_PRECONDITION: version mismatch; ALREADY_EXISTS: the name is in use."""
+    """Join introduces a worker. FAILED_PRECONDITION: no version or capability in common; ALREADY_EXISTS: the name is in
+    use; RESOURCE_EXHAUSTED: the aggregator knows too many workers.
+    """
     Work: _aio.StreamStreamMultiCallable[_fleet_pb2.WorkRequest, _fleet_pb2.WorkResponse]  # type: ignore[assignment]
-    """Work is the one stream of a joined worker, open for as long as the worker serves. Its first frame is Hello."""
+    """Work is the one stream of a joined worker, open for as long as the worker serves. Its first frame is Hello.
+    UNAUTHENTICATED: join again; DATA_LOSS: a chunk was damaged, open the stream again and go on.
+    """
 
 class FleetServiceServicer(metaclass=_abc_1.ABCMeta):
-    """FleetService is the link between the aggregator and its workers. Workers call; the aggregator pushes."""
+    """FleetService is the link between the aggregator and its workers. Workers call; the aggregator pushes.
+
+    A transfer is alike in both directions. The sender announces a blob (Task or Result). The receiver answers Received
+    with the number of bytes it has, which are none or what an earlier stream left, and with how far the sender may go
+    on from there; as chunks arrive, more of these follow. So nothing is sent that was not asked for, and a cut costs
+    only what was under way.
+    """
 
     @_abc_1.abstractmethod
     def Join(
@@ -57,7 +83,9 @@ class FleetServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _fleet_pb2.JoinRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_fleet_pb2.JoinResponse, _abc.Awaitable[_fleet_pb2.JoinResponse]]:
-        """Join introduces a worker. FAILED_PRECONDITION: version mismatch; ALREADY_EXISTS: the name is in use."""
+        """Join introduces a worker. FAILED_PRECONDITION: no version or capability in common; ALREADY_EXISTS: the name is in
+        use; RESOURCE_EXHAUSTED: the aggregator knows too many workers.
+        """
 
     @_abc_1.abstractmethod
     def Work(
@@ -65,6 +93,8 @@ class FleetServiceServicer(metaclass=_abc_1.ABCMeta):
         request_iterator: _MaybeAsyncIterator[_fleet_pb2.WorkRequest],
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_fleet_pb2.WorkResponse], _abc.AsyncIterator[_fleet_pb2.WorkResponse]]:
-        """Work is the one stream of a joined worker, open for as long as the worker serves. Its first frame is Hello."""
+        """Work is the one stream of a joined worker, open for as long as the worker serves. Its first frame is Hello.
+        UNAUTHENTICATED: join again; DATA_LOSS: a chunk was damaged, open the stream again and go on.
+        """
 
 def add_FleetServiceServicer_to_server(servicer: FleetServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -214,6 +214,7 @@ class WorkerEntry(_message.Message):
     HEARTBEAT_AGE_S_FIELD_NUMBER: _builtins.int
     CPU_S_FIELD_NUMBER: _builtins.int
     RSS_BYTES_FIELD_NUMBER: _builtins.int
+    TEMPERATURE_C_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """name identifies the worker."""
     state: Global___WorkerState.ValueType
@@ -228,6 +229,8 @@ class WorkerEntry(_message.Message):
     """cpu_s is the processor time it has used, in seconds."""
     rss_bytes: _builtins.int
     """rss_bytes is its resident memory."""
+    temperature_c: _builtins.float
+    """temperature_c is its board's temperature in degrees Celsius, where the board tells."""
     def __init__(
         self,
         *,
@@ -238,12 +241,15 @@ class WorkerEntry(_message.Message):
         heartbeat_age_s: _builtins.float = ...,
         cpu_s: _builtins.float = ...,
         rss_bytes: _builtins.int = ...,
+        temperature_c: _builtins.float | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_temperature_c", b"_temperature_c", "temperature_c", b"temperature_c"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["chip", b"chip", "cpu_s", b"cpu_s", "heartbeat_age_s", b"heartbeat_age_s", "name", b"name", "rss_bytes", b"rss_bytes", "state", b"state", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_temperature_c", b"_temperature_c", "chip", b"chip", "cpu_s", b"cpu_s", "heartbeat_age_s", b"heartbeat_age_s", "name", b"name", "rss_bytes", b"rss_bytes", "state", b"state", "temperature_c", b"temperature_c", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__temperature_c: _TypeAlias = _typing.Literal["temperature_c"]  # noqa: Y015
+    _WhichOneofArgType__temperature_c: _TypeAlias = _typing.Literal["_temperature_c", b"_temperature_c"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__temperature_c) -> _WhichOneofReturnType__temperature_c | None: ...
 
 Global___WorkerEntry: _TypeAlias = WorkerEntry  # noqa: Y015
 
@@ -270,6 +276,11 @@ class Event(_message.Message):
     MODEL_EVALUATED_FIELD_NUMBER: _builtins.int
     CHECKPOINT_WRITTEN_FIELD_NUMBER: _builtins.int
     RUN_FINISHED_FIELD_NUMBER: _builtins.int
+    CHECKPOINT_SKIPPED_FIELD_NUMBER: _builtins.int
+    PAUSE_REQUESTED_FIELD_NUMBER: _builtins.int
+    RUN_PAUSED_FIELD_NUMBER: _builtins.int
+    RUN_RESUMED_FIELD_NUMBER: _builtins.int
+    WORKER_QUARANTINED_FIELD_NUMBER: _builtins.int
     seq: _builtins.int
     """seq numbers the run's events from 1 without gaps."""
     time_unix_s: _builtins.float
@@ -334,6 +345,26 @@ class Event(_message.Message):
     def run_finished(self) -> Global___RunFinished:
         """run_finished closes the log."""
 
+    @_builtins.property
+    def checkpoint_skipped(self) -> Global___CheckpointSkipped:
+        """checkpoint_skipped says that a checkpoint is damaged and an older one is looked for."""
+
+    @_builtins.property
+    def pause_requested(self) -> Global___PauseRequested:
+        """pause_requested says that the run shall rest once its current round is safe."""
+
+    @_builtins.property
+    def run_paused(self) -> Global___RunPaused:
+        """run_paused says that the run rests."""
+
+    @_builtins.property
+    def run_resumed(self) -> Global___RunResumed:
+        """run_resumed says that the run is in the queue again, or shall not rest after all."""
+
+    @_builtins.property
+    def worker_quarantined(self) -> Global___WorkerQuarantined:
+        """worker_quarantined says that a worker broke a rule and gets no more tasks in this run."""
+
     def __init__(
         self,
         *,
@@ -354,12 +385,17 @@ class Event(_message.Message):
         model_evaluated: Global___ModelEvaluated | None = ...,
         checkpoint_written: Global___CheckpointWritten | None = ...,
         run_finished: Global___RunFinished | None = ...,
+        checkpoint_skipped: Global___CheckpointSkipped | None = ...,
+        pause_requested: Global___PauseRequested | None = ...,
+        run_paused: Global___RunPaused | None = ...,
+        run_resumed: Global___RunResumed | None = ...,
+        worker_quarantined: Global___WorkerQuarantined | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["checkpoint_written", b"checkpoint_written", "model_evaluated", b"model_evaluated", "payload", b"payload", "result_received", b"result_received", "result_rejected", b"result_rejected", "round_aggregated", b"round_aggregated", "round_started", b"round_started", "run_finished", b"run_finished", "run_started", b"run_started", "run_submitted", b"run_submitted", "task_failed", b"task_failed", "task_progress", b"task_progress", "task_sent", b"task_sent", "worker_joined", b"worker_joined", "worker_lost", b"worker_lost", "workers_awaited", b"workers_awaited"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["checkpoint_skipped", b"checkpoint_skipped", "checkpoint_written", b"checkpoint_written", "model_evaluated", b"model_evaluated", "pause_requested", b"pause_requested", "payload", b"payload", "result_received", b"result_received", "result_rejected", b"result_rejected", "round_aggregated", b"round_aggregated", "round_started", b"round_started", "run_finished", b"run_finished", "run_paused", b"run_paused", "run_resumed", b"run_resumed", "run_started", b"run_started", "run_submitted", b"run_submitted", "task_failed", b"task_failed", "task_progress", b"task_progress", "task_sent", b"task_sent", "worker_joined", b"worker_joined", "worker_lost", b"worker_lost", "worker_quarantined", b"worker_quarantined", "workers_awaited", b"workers_awaited"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["checkpoint_written", b"checkpoint_written", "model_evaluated", b"model_evaluated", "payload", b"payload", "result_received", b"result_received", "result_rejected", b"result_rejected", "round_aggregated", b"round_aggregated", "round_started", b"round_started", "run_finished", b"run_finished", "run_started", b"run_started", "run_submitted", b"run_submitted", "seq", b"seq", "task_failed", b"task_failed", "task_progress", b"task_progress", "task_sent", b"task_sent", "time_unix_s", b"time_unix_s", "worker_joined", b"worker_joined", "worker_lost", b"worker_lost", "workers_awaited", b"workers_awaited"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["checkpoint_skipped", b"checkpoint_skipped", "checkpoint_written", b"checkpoint_written", "model_evaluated", b"model_evaluated", "pause_requested", b"pause_requested", "payload", b"payload", "result_received", b"result_received", "result_rejected", b"result_rejected", "round_aggregated", b"round_aggregated", "round_started", b"round_started", "run_finished", b"run_finished", "run_paused", b"run_paused", "run_resumed", b"run_resumed", "run_started", b"run_started", "run_submitted", b"run_submitted", "seq", b"seq", "task_failed", b"task_failed", "task_progress", b"task_progress", "task_sent", b"task_sent", "time_unix_s", b"time_unix_s", "worker_joined", b"worker_joined", "worker_lost", b"worker_lost", "worker_quarantined", b"worker_quarantined", "workers_awaited", b"workers_awaited"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_payload: _TypeAlias = _typing.Literal["run_submitted", "workers_awaited", "run_started", "worker_joined", "worker_lost", "round_started", "task_sent", "task_progress", "result_received", "result_rejected", "task_failed", "round_aggregated", "model_evaluated", "checkpoint_written", "run_finished"]  # noqa: Y015
+    _WhichOneofReturnType_payload: _TypeAlias = _typing.Literal["run_submitted", "workers_awaited", "run_started", "worker_joined", "worker_lost", "round_started", "task_sent", "task_progress", "result_received", "result_rejected", "task_failed", "round_aggregated", "model_evaluated", "checkpoint_written", "run_finished", "checkpoint_skipped", "pause_requested", "run_paused", "run_resumed", "worker_quarantined"]  # noqa: Y015
     _WhichOneofArgType_payload: _TypeAlias = _typing.Literal["payload", b"payload"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_payload) -> _WhichOneofReturnType_payload | None: ...
 
@@ -910,6 +946,113 @@ class CheckpointWritten(_message.Message):
 Global___CheckpointWritten: _TypeAlias = CheckpointWritten  # noqa: Y015
 
 @_typing.final
+class CheckpointSkipped(_message.Message):
+    """CheckpointSkipped says that a checkpoint is damaged."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    FILE_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    file: _builtins.str
+    """file is the name within the run's folder."""
+    reason: _builtins.str
+    """reason is one line for people."""
+    def __init__(
+        self,
+        *,
+        file: _builtins.str = ...,
+        reason: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["file", b"file", "reason", b"reason"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CheckpointSkipped: _TypeAlias = CheckpointSkipped  # noqa: Y015
+
+@_typing.final
+class PauseRequested(_message.Message):
+    """PauseRequested says that the run shall rest once its current round is safe."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PauseRequested: _TypeAlias = PauseRequested  # noqa: Y015
+
+@_typing.final
+class RunPaused(_message.Message):
+    """RunPaused says that the run rests."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RunPaused: _TypeAlias = RunPaused  # noqa: Y015
+
+@_typing.final
+class RunResumed(_message.Message):
+    """RunResumed says that the run is in the queue again, or shall not rest after all."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RunResumed: _TypeAlias = RunResumed  # noqa: Y015
+
+@_typing.final
+class WorkerQuarantined(_message.Message):
+    """WorkerQuarantined says that a worker broke a rule and gets no more tasks in this run."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    ROUND_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """name identifies the worker."""
+    round: _builtins.int
+    """round is the round in which it did; 0 where it belongs to none."""
+    reason: _builtins.str
+    """reason is one line for people."""
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        round: _builtins.int = ...,
+        reason: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["name", b"name", "reason", b"reason", "round", b"round"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___WorkerQuarantined: _TypeAlias = WorkerQuarantined  # noqa: Y015
+
+@_typing.final
 class RunFinished(_message.Message):
     """RunFinished closes the log."""
 
@@ -1234,6 +1377,8 @@ class WorkerView(_message.Message):
     CORES_FIELD_NUMBER: _builtins.int
     VERSION_FIELD_NUMBER: _builtins.int
     PRESENT_FIELD_NUMBER: _builtins.int
+    REFUSED_FIELD_NUMBER: _builtins.int
+    QUARANTINED_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """name identifies the worker."""
     chip: _builtins.str
@@ -1244,6 +1389,10 @@ class WorkerView(_message.Message):
     """version is its package version."""
     present: _builtins.bool
     """present is false once it is lost."""
+    refused: _builtins.int
+    """refused counts its results that were refused."""
+    quarantined: _builtins.str
+    """quarantined says why it gets no more tasks; empty where it does."""
     def __init__(
         self,
         *,
@@ -1252,10 +1401,12 @@ class WorkerView(_message.Message):
         cores: _builtins.int = ...,
         version: _builtins.str = ...,
         present: _builtins.bool = ...,
+        refused: _builtins.int = ...,
+        quarantined: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["chip", b"chip", "cores", b"cores", "name", b"name", "present", b"present", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["chip", b"chip", "cores", b"cores", "name", b"name", "present", b"present", "quarantined", b"quarantined", "refused", b"refused", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

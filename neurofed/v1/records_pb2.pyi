@@ -32,7 +32,7 @@ class _ElementTypeEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ElementTy
     ELEMENT_TYPE_FLOAT16: _ElementType.ValueType  # 2
     """ELEMENT_TYPE_FLOAT16 is IEEE 754 binary16."""
     ELEMENT_TYPE_BFLOAT16: _ElementType.ValueType  # 3
-    """ELEMENT_TYPE_BFLOAT16 is the upper half of binary32."""
+    """ELEMENT_TYPE_BFLOAT16 is the upper half of IEEE 754 binary32."""
     ELEMENT_TYPE_INT64: _ElementType.ValueType  # 4
     """ELEMENT_TYPE_INT64 is a two's complement 64-bit integer."""
     ELEMENT_TYPE_UINT8: _ElementType.ValueType  # 5
@@ -48,7 +48,7 @@ ELEMENT_TYPE_FLOAT32: ElementType.ValueType  # 1
 ELEMENT_TYPE_FLOAT16: ElementType.ValueType  # 2
 """ELEMENT_TYPE_FLOAT16 is IEEE 754 binary16."""
 ELEMENT_TYPE_BFLOAT16: ElementType.ValueType  # 3
-"""ELEMENT_TYPE_BFLOAT16 is the upper half of binary32."""
+"""ELEMENT_TYPE_BFLOAT16 is the upper half of IEEE 754 binary32."""
 ELEMENT_TYPE_INT64: ElementType.ValueType  # 4
 """ELEMENT_TYPE_INT64 is a two's complement 64-bit integer."""
 ELEMENT_TYPE_UINT8: ElementType.ValueType  # 5
@@ -258,7 +258,7 @@ Global___Record: _TypeAlias = Record  # noqa: Y015
 
 @_typing.final
 class Blob(_message.Message):
-    """Blob announces a byte string that follows in chunks."""
+    """Blob announces a byte string that the other side may ask for, in chunks."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -284,7 +284,7 @@ Global___Blob: _TypeAlias = Blob  # noqa: Y015
 
 @_typing.final
 class Content(_message.Message):
-    """Content carries the records of one Flower message; the bytes of its arrays follow as a blob."""
+    """Content carries the records of one Flower message; the bytes of its arrays are its blob."""
 
     DESCRIPTOR: _descriptor.Descriptor
 

@@ -176,7 +176,7 @@ def test_strangers_are_turned_away_with_a_reason(federation: Any) -> None:
     with grpc.insecure_channel(federation.address) as channel:
         stub = FleetServiceStub(channel)
         with pytest.raises(grpc.RpcError) as old:
-            stub.Join(fleet_pb2.JoinRequest(name="old", version="9.9.9", protocol_version=1), timeout=20)
+            stub.Join(fleet_pb2.JoinRequest(name="old", version="9.9.9", newest_protocol=1), timeout=20)
         assert old.value.code() == grpc.StatusCode.FAILED_PRECONDITION
         assert "'9.9.9'" in old.value.details()
         assert f"neurofed=={neurofed.__version__}" in old.value.details()

@@ -14,7 +14,8 @@ untimed = settings(deadline=None, max_examples=80, suppress_health_check=[Health
 
 dtypes = st.sampled_from([np.dtype(d) for d in ("<f4", "<f2", "<i8", "u1")])
 shapes = arrays.array_shapes(min_dims=0, max_dims=4, min_side=0, max_side=3)
-models = st.dictionaries(st.text(min_size=1, max_size=20), arrays.arrays(dtypes, shapes), max_size=5)
+halves = arrays.arrays(np.uint16, shapes).map(lambda bits: bits.view(tensors.BFLOAT16))
+models = st.dictionaries(st.text(min_size=1, max_size=20), st.one_of(arrays.arrays(dtypes, shapes), halves), max_size=5)
 specs = st.builds(
     pb.TensorSpec,
     name=st.text(max_size=3),

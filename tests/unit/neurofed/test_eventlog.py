@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from neurofed.errors import DataError
+from neurofed.errors import DataError, RunStateError, StorageError
 from neurofed.eventlog import EventLog, fold_log, read_events, to_json_line
 from neurofed.v1 import control_pb2 as c
 from neurofed.v1 import monitor_pb2 as m
@@ -176,10 +176,69 @@ def test_a_write_that_fails_half_way_leaves_no_half_line(path: Path) -> None:
     with EventLog(path) as log:
         first = log.emit(m.RunSubmitted(run_id="r"))
         good, log._file = log._file, FullDisk(path, "ab")
-        with pytest.raises(OSError, match="No space"):
+        with pytest.raises(StorageError, match="No space"):
             log.emit(m.RoundStarted(round=1))
         log._file.close()
         log._file = good
         assert log.snapshot().seq == 1
         second = log.emit(m.RoundStarted(round=1))
     assert (second.seq, list(read_events(path))) == (2, [first, second])
+
+
+def test_an_end_that_the_disk_does_not_take_is_told_all_the_same(path: Path) -> None:
+    heard: list[int] = []
+    with EventLog(path) as log:
+        first = log.emit(m.RunSubmitted(run_id="r"))
+        log.subscribe(lambda event: heard.append(event.seq))
+        good, log._file = log._file, FullDisk(path, "ab")
+        last = log.emit(m.RunFinished(state=c.RUN_STATE_FAILED), must_write=False)
+        log._file.close()
+        log._file = good
+        assert (heard, log.state, log.whole_bytes) == ([2], c.RUN_STATE_FAILED, None)
+        assert list(log.read()) == [first, last]
+        assert list(log.read(1)) == [last]
+    with EventLog(path) as log:
+        assert log.state == c.RUN_STATE_WAITING, "the log knows nothing of it"
+        assert log.emit(m.RunResumed()).seq == 2
+    assert [e.seq for e in read_events(path)] == [1, 2]
+
+
+def test_a_log_has_one_writer(path: Path) -> None:
+    with EventLog(path) as log:
+        log.emit(m.RunSubmitted(run_id="r"))
+        with pytest.raises(RunStateError, match="another process"):
+            EventLog(path)
+        assert fold_log(path).run_id == "r", "reading is free"
+    EventLog(path).close()
+
+
+def test_a_closed_log_can_still_be_read(path: Path) -> None:
+    log = EventLog(path)
+    first = log.emit(m.RunSubmitted(run_id="r"))
+    log.close()
+    log.close()
+    assert (log.closed, list(log.read()), log.snapshot().run_id) == (True, [first], "r")
+    with pytest.raises(StorageError, match="closed"):
+        log.emit(m.RoundStarted(round=1))
+
+
+def test_what_a_restart_depends_on_is_on_the_disk_before_anybody_hears_of_it(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    steps: list[str] = []
+    with EventLog(path) as log:
+        log.subscribe(lambda event: steps.append(str(event.WhichOneof("payload"))))
+        monkeypatch.setattr("os.fsync", lambda _: steps.append("sync"))
+        for payload in (m.RunSubmitted(run_id="r"), m.RoundStarted(round=1), m.ModelEvaluated(round=1), m.RunPaused()):
+            log.emit(payload)
+        assert steps == ["sync", "run_submitted", "round_started", "sync", "model_evaluated", "sync", "run_paused"]
+
+
+def test_the_log_can_be_read_after_a_kill_at_any_byte(path: Path) -> None:
+    with EventLog(path) as log:
+        events = [log.emit(m.RunSubmitted(run_id="r")), log.emit(m.RoundStarted(round=1, workers=["é\n"]))]
+        whole = path.read_bytes()
+    ends = [i + 1 for i, byte in enumerate(whole) if byte == 10]
+    for size in range(len(whole) + 1):
+        path.write_bytes(whole[:size])
+        assert list(read_events(path)) == events[: sum(end <= size for end in ends)]

@@ -1,5 +1,6 @@
 import tracemalloc
 
+import ml_dtypes
 import numpy as np
 import pytest
 
@@ -18,6 +19,7 @@ def _arrays():
         "empty": np.zeros((0, 3), np.float32),
         "scalar": np.array(-(2**62), np.int64),
         "bytes": np.array([[0, 255]], np.uint8),
+        "half": np.array([1.0, -3.140625, np.inf], ml_dtypes.bfloat16),
     }
 
 
@@ -35,7 +37,7 @@ def _same(got, expected):
 
 def test_arrays_come_back_bit_by_bit_and_in_order():
     manifest, data = tensors.manifest_of(_arrays()), tensors.pack(_arrays())
-    assert tensors.size_bytes(manifest, LIMIT) == len(data) == 24 + 6 + 0 + 8 + 2
+    assert tensors.size_bytes(manifest, LIMIT) == len(data) == 24 + 6 + 0 + 8 + 2 + 6
     for form in (data, memoryview(data)):
         _same(tensors.unpack(manifest, form), _arrays())
     assert not tensors.unpack(manifest, data)["b"].flags.writeable
@@ -74,7 +76,7 @@ LIES = {
     "long name": _manifest(("w" * (tensors.MAX_NAME_LENGTH + 1), F32, [4])),
     "no type": _manifest(("w", pb.ELEMENT_TYPE_UNSPECIFIED, [4])),
     "unknown type": _manifest(("w", 77, [4])),
-    "no numpy type": _manifest(("w", pb.ELEMENT_TYPE_BFLOAT16, [8])),
+    "half the size": _manifest(("w", pb.ELEMENT_TYPE_BFLOAT16, [4])),
     "deep": _manifest(("w", F32, [1] * tensors.MAX_RANK + [4])),
     "too little": _manifest(("w", F32, [3])),
     "too much": _manifest(("w", F32, [5])),

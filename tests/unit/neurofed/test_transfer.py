@@ -1,41 +1,65 @@
+import asyncio
 import hashlib
 import tracemalloc
 
 import pytest
 
 from neurofed import transfer
-from neurofed.errors import DataError
-from neurofed.transfer import CHUNK_BYTES, BlobReceiver, chunks
-from neurofed.v1.fleet_pb2 import Chunk
+from neurofed.errors import DamagedError, DataError
+from neurofed.transfer import CHUNK_BYTES, BlobReceiver, Outbox, Sending, chunk_at
+from neurofed.v1.fleet_pb2 import Chunk, Received
 from neurofed.v1.records_pb2 import Blob
 
 BLOB = bytes(range(256)) * 4
+
+
+@pytest.fixture
+def small(monkeypatch):
+    """Chunks of 100 bytes, at most 400 under way."""
+    monkeypatch.setattr(transfer, "CHUNK_BYTES", 100)
+    monkeypatch.setattr(transfer, "WINDOW_BYTES", 400)
 
 
 def _announce(blob, **changes):
     return Blob(**{"sha256": hashlib.sha256(blob).digest(), "size_bytes": len(blob), **changes})
 
 
+def _chunk(offset, data, **changes):
+    return Chunk(**{"offset": offset, "data": data, "crc32c": transfer.google_crc32c.value(data), **changes})
+
+
 @pytest.mark.parametrize("size", [0, 1, CHUNK_BYTES - 1, CHUNK_BYTES, CHUNK_BYTES + 1, 2 * CHUNK_BYTES])
-def test_a_blob_comes_back_whole(size):
+@pytest.mark.parametrize("on_disk", [False, True])
+def test_a_blob_comes_back_whole(size, on_disk, tmp_path):
     blob = (BLOB * (size // len(BLOB) + 1))[:size]
-    receiver, sent = BlobReceiver(_announce(blob), limit_bytes=size), list(chunks(blob))
-    assert len(sent) == -(-size // CHUNK_BYTES)
-    assert all(len(chunk.data) <= CHUNK_BYTES for chunk in sent)
-    for chunk in sent:
+    receiver = BlobReceiver(_announce(blob), size, tmp_path if on_disk else None)
+    for offset in range(0, size, CHUNK_BYTES):
         assert not receiver.complete
-        receiver.add(chunk)
+        receiver.add(chunk_at(blob, offset))
     assert receiver.complete
-    assert receiver.finish() == blob
+    got = receiver.finish()
+    assert got == blob
+    assert got.readonly
+    assert list(tmp_path.iterdir()) == [], "what a crash would leave behind"
+
+
+def test_the_checksum_is_the_one_of_rfc_3720():
+    assert chunk_at(b"123456789", 0).crc32c == 0xE3069283
+    assert chunk_at(bytes(32), 0).crc32c == 0x8A9136AA
 
 
 @pytest.mark.parametrize("size", [101, 1 << 62, -1])
-def test_an_oversize_blob_is_refused_before_memory_is_taken(size):
+def test_an_oversize_blob_is_refused(size):
+    with pytest.raises(DataError, match="at most 100 bytes"):
+        BlobReceiver(_announce(BLOB, size_bytes=size), limit_bytes=100)
+
+
+def test_memory_is_taken_for_what_arrives_and_not_for_what_is_announced():
     tracemalloc.start()
     try:
-        with pytest.raises(DataError, match="at most 100 bytes"):
-            BlobReceiver(_announce(BLOB, size_bytes=size), limit_bytes=100)
-        assert tracemalloc.get_traced_memory()[1] < 1 << 20
+        receiver = BlobReceiver(_announce(b"", size_bytes=1 << 40), limit_bytes=1 << 40)
+        receiver.add(_chunk(0, bytes(CHUNK_BYTES)))
+        assert tracemalloc.get_traced_memory()[1] < 4 << 20
     finally:
         tracemalloc.stop()
 
@@ -46,48 +70,122 @@ def test_a_malformed_digest_is_refused(digest):
         BlobReceiver(_announce(BLOB, sha256=digest), limit_bytes=1 << 20)
 
 
+@pytest.mark.usefixtures("small")
 @pytest.mark.parametrize(
-    "chunk",
-    [
-        Chunk(offset=11, data=b"x"),
-        Chunk(offset=9, data=b"x"),
-        Chunk(offset=0, data=BLOB[:10]),
-        Chunk(offset=-1, data=b"x"),
-        Chunk(offset=10, data=b""),
-        Chunk(offset=10, data=BLOB[10:] + b"x"),
-    ],
-    ids=["gap", "overlap", "again", "before", "empty", "too long"],
+    ("offset", "length"),
+    [(200, 100), (101, 100), (99, 100), (0, 100), (-100, 100), (100, 0), (100, 99), (100, 101)],
+    ids=["gap", "late", "overlap", "again", "before", "empty", "short", "long"],
 )
-def test_a_chunk_out_of_order_is_refused_and_the_rest_still_fits(chunk):
+def test_a_chunk_that_is_not_the_next_is_refused_and_the_rest_still_fits(offset, length):
     receiver = BlobReceiver(_announce(BLOB), limit_bytes=len(BLOB))
-    receiver.add(Chunk(offset=0, data=BLOB[:10]))
-    with pytest.raises(DataError, match="chunk at 10 of 1024"):
-        receiver.add(chunk)
-    receiver.add(Chunk(offset=10, data=BLOB[10:]))
+    receiver.add(chunk_at(BLOB, 0))
+    with pytest.raises(DataError, match="a chunk of 100 bytes at 100 of 1024"):
+        receiver.add(_chunk(offset, BLOB[100 : 100 + length]))
+    for rest in range(100, len(BLOB), 100):
+        receiver.add(chunk_at(BLOB, rest))
     assert receiver.finish() == BLOB
 
 
 def test_nothing_may_follow_the_last_chunk():
     receiver = BlobReceiver(_announce(b""), limit_bytes=10)
     with pytest.raises(DataError):
-        receiver.add(Chunk(offset=0, data=b"x"))
+        receiver.add(_chunk(0, b"x"))
     assert receiver.finish() == b""
 
 
+@pytest.mark.usefixtures("small")
 def test_missing_bytes_are_noticed():
     receiver = BlobReceiver(_announce(BLOB), limit_bytes=len(BLOB))
-    receiver.add(Chunk(offset=0, data=BLOB[:-1]))
-    with pytest.raises(DataError, match="expected 1024 bytes, got 1023"):
+    receiver.add(chunk_at(BLOB, 0))
+    with pytest.raises(DataError, match="expected 1024 bytes, got 100"):
         receiver.finish()
 
 
-@pytest.mark.parametrize("position", [0, 500, 1023])
-def test_one_changed_bit_is_noticed(position, monkeypatch):
-    monkeypatch.setattr(transfer, "CHUNK_BYTES", 100)
+@pytest.mark.usefixtures("small")
+@pytest.mark.parametrize(("data", "sum_of"), [(BLOB[:99] + b"\0", BLOB[:100]), (BLOB[:100], BLOB[:99])])
+def test_a_damaged_chunk_counts_as_not_received(data, sum_of):
     receiver = BlobReceiver(_announce(BLOB), limit_bytes=len(BLOB))
-    damaged = bytearray(BLOB)
-    damaged[position] ^= 1
-    for chunk in chunks(bytes(damaged)):
-        receiver.add(chunk)
-    with pytest.raises(DataError, match="corrupted"):
+    with pytest.raises(DamagedError):
+        receiver.add(_chunk(0, data, crc32c=transfer.google_crc32c.value(sum_of)))
+    assert receiver.received_bytes == 0
+    for offset in range(0, len(BLOB), 100):
+        receiver.add(chunk_at(BLOB, offset))
+    assert receiver.finish() == BLOB
+
+
+@pytest.mark.usefixtures("small")
+@pytest.mark.parametrize("position", [0, 500, 1023])
+def test_bytes_of_another_blob_are_noticed(position):
+    other = bytearray(BLOB)
+    other[position] ^= 1
+    receiver = BlobReceiver(_announce(BLOB), limit_bytes=len(BLOB))
+    for offset in range(0, len(BLOB), 100):
+        receiver.add(chunk_at(bytes(other), offset))
+    with pytest.raises(DataError, match="SHA-256"):
         receiver.finish()
+
+
+@pytest.mark.usefixtures("small")
+def test_nothing_goes_before_it_is_asked_for_and_no_more_than_the_window():
+    sending = Sending("t", len(BLOB))
+    assert sending.take() is None
+    sending.acknowledge(200, 1024)
+    assert [sending.take() for _ in range(5)] == [200, 300, 400, 500, None]
+    sending.acknowledge(300, 1024)
+    assert [sending.take(), sending.take()] == [600, None]
+    sending.acknowledge(700, 1024)
+    assert [sending.take() for _ in range(5)] == [700, 800, 900, 1000, None]
+    assert not sending.complete
+    sending.acknowledge(1024, 1024)
+    assert sending.complete
+
+
+@pytest.mark.usefixtures("small")
+def test_nothing_goes_beyond_what_was_asked_for():
+    sending = Sending("t", len(BLOB))
+    sending.acknowledge(0, 0)
+    assert sending.take() is None
+    sending.acknowledge(0, 250)
+    assert [sending.take() for _ in range(3)] == [0, 100, None]
+    sending.acknowledge(100, 0)  # what was asked for stays asked for
+    assert sending.take() is None
+    sending.acknowledge(200, 1 << 62)
+    assert [sending.take() for _ in range(5)] == [200, 300, 400, 500, None]
+
+
+@pytest.mark.usefixtures("small")
+@pytest.mark.parametrize("offset", [-1, 0, 50, 100, 250, 700, 1024, 2000])
+def test_an_acknowledgement_that_cannot_be_true_is_refused(offset):
+    sending = Sending("t", len(BLOB))
+    sending.acknowledge(200, 1024)
+    for _ in range(4):
+        sending.take()
+    with pytest.raises(DataError):
+        sending.acknowledge(offset, 1024)
+
+
+@pytest.mark.parametrize("offset", [-1, 1, 1025])
+def test_nobody_can_ask_for_bytes_that_are_not_there(offset):
+    with pytest.raises(DataError):
+        Sending("t", len(BLOB)).acknowledge(offset, 1024)
+
+
+@pytest.mark.usefixtures("small")
+def test_small_frames_overtake_chunks_and_a_withdrawn_blob_is_not_sent():
+    async def main():
+        outbox = Outbox()
+        outbox.announce("task", Sending("t", 1000), lambda offset: offset)
+        assert await outbox.get() == "task"
+        assert not outbox.acknowledge(Received(task_id="another", offset=0, limit=1000))
+        assert not outbox.acknowledge(Received(task_id="t", offset=0, limit=1000))
+        assert await outbox.get() == 0
+        outbox.put("cancel")
+        assert await outbox.get() == "cancel"
+        assert await outbox.get() == 100
+        outbox.withdraw("t")
+        outbox.put("last")
+        assert await outbox.get() == "last"
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(outbox.get(), 0.01)
+
+    asyncio.run(main())

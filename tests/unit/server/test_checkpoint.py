@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from neurofed.errors import CheckpointError
+from neurofed.errors import CheckpointError, StorageError
 from server.checkpoint import KEEP, Checkpoint, CheckpointStore
 
 STATE = {"best": 0.1 + 0.2, "seed": 7, "history": [1, 2.5, None, "ü"], "nested": {"a": True}}
@@ -53,8 +53,10 @@ def test_without_checkpoints_there_is_none(store):
     assert store.newest() is None
     store.folder.mkdir(parents=True)
     (store.folder / "notes.txt").write_text("not a checkpoint")
-    (store.folder / ".round-000001.safetensors.tmp").write_bytes(b"left by a crash")
+    left = store.folder / ".round-000001.safetensors.k3_x9abc"
+    left.write_bytes(b"left by a crash")
     assert store.newest() is None
+    assert not left.exists()
 
 
 def test_only_the_newest_stay(store):
@@ -145,6 +147,34 @@ def test_damage_to_two_falls_back_to_the_third(store):
     _same(store.newest(), _checkpoint(1))
 
 
+def test_what_is_skipped_is_told(store):
+    paths = [store.save(_checkpoint(n)) for n in (1, 2, 3)]
+    paths[1].write_bytes(b"")
+    paths[2].write_bytes(paths[2].read_bytes()[:-1])
+    told = []
+    assert store.newest(lambda path, reason: told.append((path, bool(reason)))).round_number == 1
+    assert told == [(paths[2], True), (paths[1], True)]
+
+
+def test_a_missing_part_falls_back(store):
+    from safetensors import safe_open
+    from safetensors.numpy import save
+
+    store.save(_checkpoint(1))
+    path = store.save(_checkpoint(2))
+    with safe_open(path, framework="numpy") as file:
+        header, model = file.metadata(), {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    del model["layers.a.gain"]
+    path.write_bytes(save(model, metadata=header))
+    _same(store.newest(), _checkpoint(1))
+
+
+def test_a_checkpoint_under_the_name_of_another_round_falls_back(store):
+    first = store.save(_checkpoint(1))
+    (store.folder / "round-000007.safetensors").write_bytes(first.read_bytes())
+    _same(store.newest(), _checkpoint(1))
+
+
 def test_when_all_are_damaged_the_error_names_them(store):
     paths = [store.save(_checkpoint(n)) for n in (1, 2)]
     for path in paths:
@@ -161,7 +191,7 @@ def test_a_failed_write_leaves_the_previous_checkpoint_and_no_rubbish(store, mon
         raise OSError("disk full")
 
     monkeypatch.setattr("os.fsync", fail)
-    with pytest.raises(OSError, match="disk full"):
+    with pytest.raises(StorageError, match="disk full"):
         store.save(_checkpoint(2))
     assert [p.name for p in store.folder.iterdir()] == ["round-000001.safetensors"]
     _same(store.newest(), _checkpoint(1))
