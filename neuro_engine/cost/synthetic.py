@@ -19,7 +19,15 @@ from neuro_engine.cost.networks import NetworkShape
 from neuro_engine.cost.networks.shape import nearest
 from neuro_engine.cost.sparsity import Density, LayerSparsity, Sparsity
 from neuro_engine.geometry import Geometry
-from neuro_engine.trace import Engine, EngineCount, TensorClass, TensorCount, Trace, batch_norm_passes, gradients_written
+from neuro_engine.trace import (
+    Engine,
+    EngineCount,
+    TensorClass,
+    TensorCount,
+    Trace,
+    batch_norm_passes,
+    gradients_written,
+)
 
 __all__ = ["LayerSparsity", "Sparsity", "synthetic_trace"]
 
