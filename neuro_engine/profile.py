@@ -23,6 +23,8 @@ from neuro_engine.trace import Engine, TensorClass, Trace
 
 _MOST_TILES = 4
 """Parts of the time steps in which layers of the pipeline follow each other, where the network has as many steps."""
+_MOST_SLOWER = 2
+"""Sizes of micro-batches in a row that may be slower before smaller ones are given up."""
 Mapper = Callable[[Sequence[LayerWork], Setup], CoreMapping]
 _WEIGHTS = (TensorClass.WEIGHTS, TensorClass.WEIGHT_GRADIENT)
 
@@ -76,7 +78,7 @@ def profile(
         batch: samples of the step.
         sparsity: how sparse its tensors are; None for `Sparsity.assumed`.
         optimizer_moments: as of `synthetic_trace`.
-        samples: samples of a micro-batch; None for the number that is fastest.
+        samples: samples of a micro-batch; None for that of `fastest_plan`.
 
     Raises:
         ValueError: the batch is no multiple of `samples`, or as of `check_fits` and `synthetic_trace`.
@@ -138,7 +140,10 @@ class Plan(NamedTuple):
 
 
 def fastest_plan(bill: Cost, trace: Trace, chip: Chip, sizes: Iterable[int], mapped: Mapper = search) -> Plan:
-    """The plan with the least simulated cycles, one for each size of the micro-batches; of equals the first size.
+    """The plan with the least simulated cycles, one for each size of the micro-batches; of equals the largest size.
+
+    Sizes are tried from the largest, whose schedules are short to simulate, down to the second in a row that is slower
+    than the best so far.
 
     Args:
         bill: the bill of `trace`.
@@ -146,14 +151,23 @@ def fastest_plan(bill: Cost, trace: Trace, chip: Chip, sizes: Iterable[int], map
         chip: the chip.
         sizes: samples of a micro-batch to choose from.
         mapped: finds the mapping for a size.
+
+    Raises:
+        ValueError: no size.
     """
-    plans = []
-    for samples in sizes:
+    best, slower = None, 0
+    for samples in sorted(sizes, reverse=True):
         work = chip_work(bill, trace, chip, samples)
         setup = Setup.of(chip, trace.samples // samples, tiles_of(trace.geometry))
         mapping = mapped(work, setup)
-        plans.append(Plan(samples, mapping, schedule(work, mapping, setup, NocParameters.of(chip))))
-    return min(plans, key=lambda plan: plan.schedule.cycles)
+        plan = Plan(samples, mapping, schedule(work, mapping, setup, NocParameters.of(chip)))
+        if best is None or plan.schedule.cycles < best.schedule.cycles:
+            best, slower = plan, 0
+        elif (slower := slower + 1) == _MOST_SLOWER:
+            break
+    if best is None:
+        raise ValueError("expected at least one size of micro-batches, got none")
+    return best
 
 
 def tiles_of(geometry: Mapping[str, Geometry]) -> int:
