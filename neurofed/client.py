@@ -41,6 +41,10 @@ class AggregatorClient:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """End the connection and every call on it; may be called from any thread, and twice."""
         self._channel.close()
 
     def submit(self, run_spec: control_pb2.RunSpec, run_id: str = "") -> str:
@@ -80,6 +84,22 @@ class AggregatorClient:
             self._control.ResumeRun(control_pb2.ResumeRunRequest(run_id=run_id), timeout=_TIMEOUT_S)
         except grpc.RpcError as error:
             raise self._in_our_words(error) from None
+
+    def drain(self, name: str, reason: str = "") -> None:
+        """Ask a worker to leave; it gets no more tasks until it joins again."""
+        try:
+            request = control_pb2.DrainWorkerRequest(name=name, reason=reason)
+            self._control.DrainWorker(request, timeout=_TIMEOUT_S)
+        except grpc.RpcError as error:
+            raise self._in_our_words(error) from None
+
+    def workers(self) -> list[monitor_pb2.WorkerEntry]:
+        """The workers that have joined the aggregator, by name."""
+        try:
+            response = self._monitor.ListWorkers(monitor_pb2.ListWorkersRequest(), timeout=_TIMEOUT_S)
+        except grpc.RpcError as error:
+            raise self._in_our_words(error) from None
+        return list(response.workers)
 
     def watch(self, run_id: str = "", after_seq: int = 0) -> Iterator[monitor_pb2.Event]:
         """A run's events, past ones first, until it has finished."""

@@ -28,6 +28,9 @@
         UntrustedError                52   the two sides do not trust each other, or one speaks plain text
         AccessError                   53   the certificate does not allow the call
         TokenError                    54   the join token does not count
+      MachineError                    60   what this machine is or has
+        UnfitError                    61   `neurofed doctor` found something that must be put right
+        EngineError                   62   no container engine, or it refused
 
 `docs/reference/exit-codes.md` has a line for each; a test keeps the two equal.
 """
@@ -204,6 +207,24 @@ class TokenError(SecurityError):
     """The join token does not count: unknown, expired, used with another key, or for another name."""
 
     exit_code = 54
+
+
+class MachineError(NeuroFedError):
+    """What this machine is or has."""
+
+    exit_code = 60
+
+
+class UnfitError(MachineError):
+    """`neurofed doctor` found something that must be put right."""
+
+    exit_code = 61
+
+
+class EngineError(MachineError):
+    """No container engine answers, or it refused what was asked."""
+
+    exit_code = 62
 
 
 def nearest(got: str, known: Iterable[str]) -> str:

@@ -44,6 +44,10 @@ _DURABLE: Final = frozenset(
 )
 """Events that are on the disk before anybody hears of them: a power cut without them would change what happens next."""
 
+_COMPACT_EVENTS = 10_000
+"""Protocol buffers keep the memory of what is overwritten until the whole message goes. Progress is overwritten several
+times a second for each worker, for days: so the snapshot is copied now and then."""
+
 
 def read_events(path: Path) -> Iterator[Event]:
     """The events of a log, in order.
@@ -59,6 +63,19 @@ def read_events(path: Path) -> Iterator[Event]:
     """
     for number, line in enumerate(_complete_lines(path), start=1):
         yield _parse(line, path, number)
+
+
+def read_tail(path: Path, size_bytes: int) -> list[Event]:
+    """The last events of a log: those whose lines are whole within its last bytes.
+
+    Raises:
+        DataError: a complete line is not an event.
+    """
+    with path.open("rb") as file:
+        start = max(0, file.seek(0, os.SEEK_END) - size_bytes)
+        file.seek(start)
+        lines = file.read(size_bytes).split(b"\n")
+    return [_parse(line, path, -number) for number, line in enumerate(reversed(lines[bool(start) : -1]), 1)][::-1]
 
 
 def fold_log(path: Path) -> Snapshot:
@@ -163,6 +180,8 @@ class EventLog:
                 _LOG.error("event %d, %s, is not in the log: %s", event.seq, field, error)
                 self._unwritten.append(event)
             fold(self._snapshot, event)
+            if event.seq % _COMPACT_EVENTS == 0:
+                self._snapshot = self.snapshot()
             for callback in tuple(self._subscribers):
                 self._tell(callback, event)
         return event

@@ -30,26 +30,42 @@ class LocalFleet:
         logs: folder for the processes' output.
         chips: the chip of each worker.
         resume: a run to take up again.
+        http: where the aggregator serves its page; None serves none.
+
+    Attributes:
+        address: `HOST:PORT` of the aggregator.
+        url: where a browser finds the page; empty where there is none.
     """
 
-    def __init__(self, listen: str, out: Path, logs: Path, chips: Sequence[str], resume: str | None = None) -> None:
+    def __init__(
+        self,
+        listen: str,
+        out: Path,
+        logs: Path,
+        chips: Sequence[str],
+        resume: str | None = None,
+        http: str | None = None,
+    ) -> None:
         self._listen, self._out, self._logs, self._chips, self._resume = listen, out, logs, chips, resume
+        self._http = http
         self._processes: list[subprocess.Popen[bytes]] = []
         self._files: list[IO[bytes]] = []
-        self.address = ""
+        self.address = self.url = ""
 
     def __enter__(self) -> LocalFleet:
         self._logs.mkdir(parents=True, exist_ok=True)
         address_file = self._logs / "address"
         address_file.unlink(missing_ok=True)
         resume = () if self._resume is None else ("--resume", self._resume)
+        http = () if self._http is None else ("--http", self._http)
         try:
             aggregator = self._spawn(
                 "aggregator",
                 *("server", "--listen", self._listen, "--out", str(self._out), "--address-file", str(address_file)),
                 *resume,
+                *http,
             )
-            self.address = self._await_address(aggregator, address_file)
+            self.address, _, self.url = self._await_address(aggregator, address_file).partition("\n")
             for number, chip in enumerate(self._chips):
                 name = f"worker-{number}"
                 state = str(self._logs.parent / "state" / name)
@@ -63,6 +79,11 @@ class LocalFleet:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+    @property
+    def workers(self) -> list[subprocess.Popen[bytes]]:
+        """The processes of the workers, in the order of their chips."""
+        return self._processes[1:]
 
     def close(self) -> None:
         """End the workers, then the aggregator: politely, then not."""

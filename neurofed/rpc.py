@@ -76,7 +76,7 @@ def aio_channel(address: str, credentials: Credentials | None = None) -> grpc.ai
     return grpc.aio.secure_channel(target, credentials.for_client(), options=OPTIONS)
 
 
-def require_free(host: str, port: int) -> None:
+def require_free(host: str, port: int, option: str = "--listen") -> None:
     """Check that the address can be listened on; gRPC's own message does not say why it cannot.
 
     Raises:
@@ -93,7 +93,7 @@ def require_free(host: str, port: int) -> None:
         if error.errno == 98:
             raise errors.AddressInUseError(
                 f"expected a free port, got {host}:{port} which another process listens on: "
-                "stop it or choose another with --listen"
+                f"stop it or choose another with {option}"
             ) from None
         raise ConfigError(f"cannot listen on {host}:{port}: {error.strerror or error}") from None
 

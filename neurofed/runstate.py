@@ -53,6 +53,12 @@ def fold_all(events: Iterable[Event]) -> Snapshot:
     return snapshot
 
 
+def steps_per_s(part: WorkerRound) -> float | None:
+    """Training steps of a worker's part per second, between the first and the last step it told of; None before."""
+    elapsed_s, steps = part.moved_unix_s - part.began_unix_s, part.step - part.began_step
+    return steps / elapsed_s if elapsed_s > 0 and steps > 0 else None
+
+
 def is_finished(view: RoundView) -> bool:
     """Whether a round has its new global model, evaluated."""
     return bool(view.metrics)
@@ -92,6 +98,8 @@ def _run_submitted(snapshot: Snapshot, event: monitor_pb2.RunSubmitted) -> None:
 
 def _workers_awaited(snapshot: Snapshot, event: monitor_pb2.WorkersAwaited) -> None:
     _go_on(snapshot, control_pb2.RUN_STATE_WAITING)
+    for worker in snapshot.workers:
+        worker.present = worker.name in event.joined
     for name in event.joined:
         _worker(snapshot, name).present = True
 
@@ -115,17 +123,27 @@ def _worker_joined(snapshot: Snapshot, event: monitor_pb2.WorkerJoined) -> None:
     worker.cores = event.cores
     worker.version = event.version
     worker.present = True
+    worker.ClearField("drained")
     if event.rejoined:
         _note(snapshot, f"{_where(snapshot)}{event.name} rejoined")
 
 
 def _worker_lost(snapshot: Snapshot, event: monitor_pb2.WorkerLost) -> None:
-    _worker(snapshot, event.name).present = False
+    worker = _worker(snapshot, event.name)
+    worker.present = False
     for part in snapshot.rounds[-1].workers if snapshot.rounds else ():
         if part.name == event.name and part.state not in _FINISHED:
             part.state = monitor_pb2.WORKER_STATE_LOST
             part.reason = event.reason
-    _note(snapshot, f"{_where(snapshot)}{event.name} lost", event.reason)
+    if worker.drained:
+        _note(snapshot, f"{_where(snapshot)}{event.name} left")
+    else:
+        _note(snapshot, f"{_where(snapshot)}{event.name} lost", event.reason)
+
+
+def _worker_drained(snapshot: Snapshot, event: monitor_pb2.WorkerDrained) -> None:
+    _worker(snapshot, event.name).drained = event.reason
+    _note(snapshot, f"{_where(snapshot)}{event.name} asked to leave", event.reason)
 
 
 def _round_started(snapshot: Snapshot, event: monitor_pb2.RoundStarted) -> None:
@@ -144,7 +162,8 @@ def _task_sent(snapshot: Snapshot, event: monitor_pb2.TaskSent) -> None:
     if event.kind.startswith("train"):
         part.state = monitor_pb2.WORKER_STATE_RECEIVING
         part.step = 0
-        part.ClearField("reason")
+        for field in ("reason", "began_unix_s", "began_step", "moved_unix_s"):
+            part.ClearField(field)
 
 
 def _task_progress(snapshot: Snapshot, event: monitor_pb2.TaskProgress) -> None:
@@ -152,6 +171,9 @@ def _task_progress(snapshot: Snapshot, event: monitor_pb2.TaskProgress) -> None:
     if part is None or part.state in _FINISHED:
         return
     part.state = monitor_pb2.WORKER_STATE_TRAINING
+    if not part.began_unix_s or event.step < part.step:
+        part.began_unix_s, part.began_step = snapshot.updated_unix_s, event.step
+    part.moved_unix_s = snapshot.updated_unix_s
     part.step = event.step
     part.steps = event.steps
     _set_metrics(part.metrics, event.values)
@@ -192,6 +214,13 @@ def _task_failed(snapshot: Snapshot, event: monitor_pb2.TaskFailed) -> None:
     _note(snapshot, f"round {event.round}: {event.worker} failed", event.reason)
 
 
+def _task_withdrawn(snapshot: Snapshot, event: monitor_pb2.TaskWithdrawn) -> None:
+    part = _part(snapshot, event.round, event.worker)
+    if part is not None and part.state not in _FINISHED:
+        part.state = monitor_pb2.WORKER_STATE_IDLE
+        part.reason = event.reason
+
+
 def _round_aggregated(snapshot: Snapshot, event: monitor_pb2.RoundAggregated) -> None:
     view = _round(snapshot, event.round)
     if view is None:
@@ -209,6 +238,10 @@ def _model_evaluated(snapshot: Snapshot, event: monitor_pb2.ModelEvaluated) -> N
     if view is not None:
         _set_metrics(view.metrics, event.metrics)
         view.wall_s = event.wall_s
+
+
+def _samples_published(snapshot: Snapshot, event: monitor_pb2.SamplesPublished) -> None:
+    snapshot.samples.CopyFrom(event)
 
 
 def _checkpoint_written(snapshot: Snapshot, event: monitor_pb2.CheckpointWritten) -> None:
@@ -299,9 +332,12 @@ _REDUCERS: Final[dict[str, Callable[[Snapshot, Any], None]]] = {
     "result_received": _result_received,
     "result_rejected": _result_rejected,
     "worker_quarantined": _worker_quarantined,
+    "worker_drained": _worker_drained,
     "task_failed": _task_failed,
+    "task_withdrawn": _task_withdrawn,
     "round_aggregated": _round_aggregated,
     "model_evaluated": _model_evaluated,
+    "samples_published": _samples_published,
     "checkpoint_written": _checkpoint_written,
     "checkpoint_skipped": _checkpoint_skipped,
     "pause_requested": _pause_requested,

@@ -16,6 +16,8 @@ DEFAULT_WORKERS = 5
 DEFAULT_PORT = 9050
 DEFAULT_JOIN_TIMEOUT_S = 120.0
 DEFAULT_ROUND_TIMEOUT_S = 600.0
+DEFAULT_STALL_TIMEOUT_S = 300.0
+DEFAULT_MAX_STALENESS = 20
 CODECS = ("dense",)
 STRATEGIES = ("fedavg",)
 MAX_WORKERS = 10_000
@@ -37,6 +39,8 @@ def default_spec() -> RunSpec:
         trace=True,
         join_timeout_s=DEFAULT_JOIN_TIMEOUT_S,
         round_timeout_s=DEFAULT_ROUND_TIMEOUT_S,
+        stall_timeout_s=DEFAULT_STALL_TIMEOUT_S,
+        max_staleness=DEFAULT_MAX_STALENESS,
     )
 
 
@@ -52,6 +56,7 @@ def validate(spec: RunSpec) -> None:
     _require("seed", 0 <= spec.seed < 2**31, "0 to 2147483647", spec.seed)
     _require("join-timeout-s", 0 < spec.join_timeout_s < 1e6, "a positive number", spec.join_timeout_s)
     _require("round-timeout-s", 0 < spec.round_timeout_s < 1e6, "a positive number", spec.round_timeout_s)
+    _validate_rounds(spec)
     _require("chip", "," not in spec.chip, "one chip, or an empty name for each worker's own", spec.chip)
     if spec.codec not in CODECS:
         raise UnknownNameError(f"codec {spec.codec!r}: {nearest(spec.codec, CODECS)}")
@@ -59,14 +64,31 @@ def validate(spec: RunSpec) -> None:
         raise UnknownNameError(f"strategy {spec.strategy!r}: {nearest(spec.strategy, STRATEGIES)}")
 
 
+def _validate_rounds(spec: RunSpec) -> None:
+    """Check what says when a round is complete, and what becomes of who is late."""
+    _require("updates", 0 <= spec.updates <= spec.workers, f"0 to {spec.workers}", spec.updates)
+    _require("buffer", 0 <= spec.buffer <= spec.workers, f"0 to {spec.workers}", spec.buffer)
+    _require("buffer", not (spec.buffer and spec.updates), "0 beside --updates, which ends late tasks", spec.buffer)
+    enough = _enough(spec)
+    _require("min-workers", spec.min_workers <= enough, f"0 to the {enough} that complete a round", spec.min_workers)
+    _require("max-staleness", 0 <= spec.max_staleness <= MAX_ROUNDS, f"0 to {MAX_ROUNDS}", spec.max_staleness)
+    _require("stall-timeout-s", 0 <= spec.stall_timeout_s < 1e6, "0 or a positive number", spec.stall_timeout_s)
+    _require("scale-work", spec.trace or not spec.scale_work, "--trace beside it: the bill tells the speed", True)
+
+
 def _require(name: str, holds: bool, expected: str, got: object) -> None:
     if not holds:
         raise ConfigError(f"{name}: expected {expected}, got {got!r}")
 
 
+def _enough(spec: RunSpec) -> int:
+    """Updates that complete a round: those of all workers, unless `updates` or `buffer` say otherwise."""
+    return spec.updates or spec.buffer or spec.workers
+
+
 def quorum(spec: RunSpec) -> int:
-    """Updates a round needs: `min_workers`, or more than half of the workers where that is 0."""
-    return spec.min_workers or spec.workers // 2 + 1
+    """Updates a round needs: `min_workers`, or where that is 0 more than half of the workers or what completes it."""
+    return spec.min_workers or min(spec.workers // 2 + 1, _enough(spec))
 
 
 def require_run_id(run_id: str) -> str:

@@ -28,6 +28,7 @@ CHUNK_BYTES = 1 << 20
 WINDOW_BYTES = 8 << 20
 """The most that may be under way and not acknowledged."""
 MAX_BLOB_BYTES = 4 << 30
+_DATA_FIELD = fleet_pb2.Chunk.DESCRIPTOR.fields_by_name["data"].number
 
 Frame = TypeVar("Frame")
 
@@ -36,6 +37,29 @@ def chunk_at(blob: Buffer, offset: int) -> fleet_pb2.Chunk:
     """The chunk of `blob` that begins at `offset`."""
     data = bytes(memoryview(blob)[offset : offset + CHUNK_BYTES])
     return fleet_pb2.Chunk(offset=offset, data=data, crc32c=google_crc32c.value(data))
+
+
+def chunk_frame(kind: type[fleet_pb2.WorkRequest | fleet_pb2.WorkResponse], blob: Buffer, offset: int) -> bytes:
+    """The serialised frame with the chunk of `blob` that begins at `offset`.
+
+    The bytes are those of `kind(chunk=chunk_at(blob, offset)).SerializeToString()` at a small part of its price:
+    protocol buffers copy a chunk from message to message, and again whenever the memory for the output doubles.
+    """
+    data = bytes(memoryview(blob)[offset : offset + CHUNK_BYTES])
+    head = fleet_pb2.Chunk(offset=offset).SerializeToString() + _length_prefix(_DATA_FIELD, len(data))
+    tail = fleet_pb2.Chunk(crc32c=google_crc32c.value(data)).SerializeToString()
+    field = kind.DESCRIPTOR.fields_by_name["chunk"].number
+    return b"".join((_length_prefix(field, len(head) + len(data) + len(tail)), head, data, tail))
+
+
+def _length_prefix(field: int, size: int) -> bytes:
+    """What stands before a field of so many bytes in protocol buffers' format: its tag (wire type 2) and its length."""
+    tag = field << 3 | 2
+    varint = bytearray()
+    while size > 0x7F:
+        varint.append(size & 0x7F | 0x80)
+        size >>= 7
+    return bytes((tag, *varint, size))
 
 
 class Sending:
@@ -169,25 +193,27 @@ class BlobReceiver:
         """True once every byte has arrived."""
         return self.received_bytes == self.announced.size_bytes
 
-    def add(self, chunk: fleet_pb2.Chunk) -> None:
-        """Take the next chunk.
+    def add(self, chunk: fleet_pb2.Chunk) -> int:
+        """Take the next chunk; returns how many bytes that were.
 
         Raises:
             DamagedError: if its bytes are not those that were sent; it counts as not received.
             DataError: if it is not the next one.
             OSError: if there is no room for it.
         """
+        data = chunk.data  # a copy, each time
         size = min(CHUNK_BYTES, self.announced.size_bytes - self.received_bytes)
-        if chunk.offset != self.received_bytes or len(chunk.data) != size or not size:
+        if chunk.offset != self.received_bytes or len(data) != size or not size:
             raise DataError(
                 f"expected a chunk of {size} bytes at {self.received_bytes} of {self.announced.size_bytes}, "
-                f"got {len(chunk.data)} bytes at {chunk.offset}"
+                f"got {len(data)} bytes at {chunk.offset}"
             )
-        if google_crc32c.value(chunk.data) != chunk.crc32c:
+        if google_crc32c.value(data) != chunk.crc32c:
             raise DamagedError(f"the chunk at {chunk.offset} was damaged on the way: its CRC-32C differs")
-        self._write(chunk.data)
-        self._sha256.update(chunk.data)
+        self._write(data)
+        self._sha256.update(data)
         self.received_bytes += size
+        return size
 
     def finish(self) -> memoryview:
         """The whole blob, read-only.

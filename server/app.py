@@ -11,6 +11,7 @@ import signal
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
@@ -18,6 +19,7 @@ from grpc_health.v1.health import aio as health_aio
 from grpc_reflection.v1alpha import reflection
 
 from neurofed import rpc
+from neurofed.errors import ConfigError
 from neurofed.files import write_atomically
 from neurofed.security.options import Security
 from neurofed.v1.control_pb2_grpc import add_ControlServiceServicer_to_server
@@ -26,6 +28,9 @@ from server.access import Access
 from server.control import ControlService, MonitorService
 from server.fleet import FleetService
 from server.runs import RunManager
+
+if TYPE_CHECKING:
+    from server.web.serve import WebServer
 
 _LOG = logging.getLogger(__name__)
 _GRACE_S = 5.0
@@ -51,6 +56,8 @@ class ServerOptions:
         tls_revoked: the list of revoked certificates; None takes the one beside the certificate, if there is one.
         enrol_dir: the authority that signs the keys of workers which bring a join token; None enrols nobody.
         enrol_listen: `HOST:PORT` to enrol at; None takes the port after that of `listen`.
+        http: `HOST:PORT` of the page; None serves none.
+        http_token_file: who may see and do what there; None lets everybody on this machine do everything.
     """
 
     listen: str
@@ -65,6 +72,8 @@ class ServerOptions:
     tls_revoked: Path | None = None
     enrol_dir: Path | None = None
     enrol_listen: str | None = None
+    http: str | None = None
+    http_token_file: Path | None = None
 
 
 async def serve(options: ServerOptions) -> None:
@@ -77,6 +86,7 @@ async def serve(options: ServerOptions) -> None:
         SecurityError: if a key or certificate cannot be used.
     """
     access = Access(options.listen, options.security, options.tls_revoked)
+    web = _web(options)
     _use_one_heap()
     _set_threads(options.torch_threads)
     stopped = asyncio.Event()
@@ -96,8 +106,10 @@ async def serve(options: ServerOptions) -> None:
         await access.enrol(options.enrol_dir, options.enrol_listen)
     await server.start()
     runs.start()
+    if web:
+        web.start(runs, fleet, options.out)
     if options.address_file:
-        write_atomically(options.address_file, address.encode())
+        write_atomically(options.address_file, "\n".join((address, *((web.url,) if web else ()))).encode())
     _LOG.info("aggregator listening on %s, runs in %s", address, os.path.abspath(options.out))  # noqa: PTH100
     await _ended(stopped, options.parent_pid)
     _LOG.info("stopping")
@@ -107,8 +119,20 @@ async def serve(options: ServerOptions) -> None:
     if launched:  # else the workers wait for the next aggregator, which goes on with the runs
         fleet.drain("the aggregator is stopping")
         await asyncio.sleep(0.2)
+    if web:
+        await web.close()
     await server.stop(_GRACE_S)
     await access.close()
+
+
+def _web(options: ServerOptions) -> WebServer | None:
+    if options.http is None:
+        if options.http_token_file:
+            raise ConfigError("expected --http HOST:PORT beside --http-token-file, got none")
+        return None
+    from server.web.serve import WebServer
+
+    return WebServer(options.http, options.security, options.http_token_file)
 
 
 async def _server(
@@ -116,7 +140,7 @@ async def _server(
 ) -> tuple[grpc.aio.Server, health_aio.HealthServicer]:
     server = grpc.aio.server(interceptors=interceptors, options=rpc.OPTIONS)
     fleet.add_to(server)
-    add_ControlServiceServicer_to_server(ControlService(runs), server)
+    add_ControlServiceServicer_to_server(ControlService(runs, fleet), server)
     add_MonitorServiceServicer_to_server(MonitorService(runs, fleet), server)
     health = health_aio.HealthServicer()
     for name in SERVICES:

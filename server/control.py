@@ -3,23 +3,23 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import Mapping
 from typing import Any, NoReturn
 
 import grpc
 
 from neurofed import spec
 from neurofed.errors import ConfigError, NeuroFedError, RunNotFoundError, RunStateError, StorageError
+from neurofed.runstate import one_line
 from neurofed.v1 import control_pb2, monitor_pb2
 from neurofed.v1.control_pb2_grpc import ControlServiceServicer
 from neurofed.v1.monitor_pb2_grpc import MonitorServiceServicer
 from server.fleet import FleetService
 from server.run import Run
 from server.runs import RunManager
+from server.watch import STALL_S, LogClosedError, watch
 
-_LOOK_S = 1.0
-"""How often a watcher of a silent run looks whether there is anything to come."""
+DRAINED = "an operator asked it to leave"
 
 Context = grpc.aio.ServicerContext[Any, Any]
 
@@ -49,8 +49,8 @@ async def _find(runs: RunManager, run_id: str, context: Context) -> Run:
 class ControlService(ControlServiceServicer):
     """Starts, lists and stops runs; see control.proto."""
 
-    def __init__(self, runs: RunManager) -> None:
-        self._runs = runs
+    def __init__(self, runs: RunManager, fleet: FleetService) -> None:
+        self._runs, self._fleet = runs, fleet
 
     async def SubmitRun(  # noqa: N802
         self, request: control_pb2.SubmitRunRequest, context: Context
@@ -98,6 +98,14 @@ class ControlService(ControlServiceServicer):
             await _refuse(error, context)
         return control_pb2.ResumeRunResponse()
 
+    async def DrainWorker(  # noqa: N802
+        self, request: control_pb2.DrainWorkerRequest, context: Context
+    ) -> control_pb2.DrainWorkerResponse:
+        """Ask a worker to leave."""
+        if not request.name or not self._fleet.drain(one_line(request.reason) or DRAINED, request.name):
+            await context.abort(grpc.StatusCode.NOT_FOUND, f"expected a connected worker, got {request.name!r}")
+        return control_pb2.DrainWorkerResponse()
+
 
 class MonitorService(MonitorServiceServicer):
     """Shows runs and workers; see monitor.proto."""
@@ -112,32 +120,20 @@ class MonitorService(MonitorServiceServicer):
         run = await _find(self._runs, request.run_id, context)
         return monitor_pb2.GetSnapshotResponse(snapshot=run.snapshot)
 
-    async def WatchEvents(  # noqa: N802
-        self, request: monitor_pb2.WatchEventsRequest, context: Context
-    ) -> AsyncIterator[monitor_pb2.WatchEventsResponse]:
+    async def WatchEvents(self, request: monitor_pb2.WatchEventsRequest, context: Context) -> None:  # type: ignore[override]  # noqa: N802
         """A run's events: those in the log, then those to come, until the run has finished."""
-        run = await _find(self._runs, request.run_id, context)
-        loop, coming = asyncio.get_running_loop(), asyncio.Queue[monitor_pb2.Event]()
-
-        def forward(event: monitor_pb2.Event) -> None:
-            loop.call_soon_threadsafe(coming.put_nowait, event)
-
-        unsubscribe = run.log.subscribe(forward)
+        run, seq = await _find(self._runs, request.run_id, context), request.after_seq
         try:
-            seq = request.after_seq
-            for event in run.log.read(seq):
+            async for event in watch(run, seq):
+                await asyncio.wait_for(context.write(monitor_pb2.WatchEventsResponse(event=event)), STALL_S)
                 seq = event.seq
-                yield monitor_pb2.WatchEventsResponse(event=event)
-            while not (run.finished and seq >= run.log.seq):
-                if run.log.closed and seq >= run.log.seq:
-                    await context.abort(grpc.StatusCode.UNAVAILABLE, f"run {run.run_id} is not trained here any more")
-                with contextlib.suppress(TimeoutError):
-                    event = await asyncio.wait_for(coming.get(), _LOOK_S)
-                    if event.seq > seq:
-                        seq = event.seq
-                        yield monitor_pb2.WatchEventsResponse(event=event)
-        finally:
-            unsubscribe()
+        except TimeoutError:
+            await context.abort(
+                grpc.StatusCode.ABORTED,
+                f"expected a reader, nothing was read for {STALL_S:g} s: go on after event {seq}",
+            )
+        except LogClosedError as error:
+            await context.abort(grpc.StatusCode.UNAVAILABLE, str(error))
 
     async def ListWorkers(  # noqa: N802
         self, request: monitor_pb2.ListWorkersRequest, context: Context

@@ -11,7 +11,7 @@ from neurofed.errors import DamagedError, DataError
 from neurofed.v1 import fleet_pb2, monitor_pb2
 from server.quarantine import Quarantine
 from server.roster import Outcome, Worker
-from server.stream import Standing, WorkStream
+from server.stream import Incoming, Standing, WorkStream
 
 _MAX_VALUES, _MAX_NAME = 64, 100
 _MAX_REASON = 500
@@ -35,13 +35,17 @@ class Fleet(Protocol):
         """The worker broke a rule."""
 
 
-def handle(fleet: Fleet, worker: Worker, stream: WorkStream, request: fleet_pb2.WorkRequest) -> None:
+def handle(fleet: Fleet, worker: Worker, stream: WorkStream, frame: Incoming) -> None:
     """Act on a frame. What breaks the rules ends the task, not the stream.
 
     Raises:
         DamagedError: if a chunk was damaged on the way: the stream has to end, so that the worker sends it again.
     """
-    match request.WhichOneof("frame"):
+    request = frame.request
+    kind = request.WhichOneof("frame")
+    if worker.assignment and kind != "heartbeat":
+        worker.assignment.moved_s = worker.last_seen_s
+    match kind:
         case "heartbeat":
             worker.facts = request.heartbeat
         case "progress":
@@ -49,7 +53,7 @@ def handle(fleet: Fleet, worker: Worker, stream: WorkStream, request: fleet_pb2.
         case "received":
             _received(fleet, worker, stream, request.received)
         case "result" | "chunk":
-            _upload(fleet, worker, stream, request)
+            _upload(fleet, worker, stream, frame)
 
 
 def tell_sent(fleet: Fleet, worker: Worker) -> None:
@@ -89,15 +93,15 @@ def _received(fleet: Fleet, worker: Worker, stream: WorkStream, received: fleet_
         tell_sent(fleet, worker)
 
 
-def _upload(fleet: Fleet, worker: Worker, stream: WorkStream, request: fleet_pb2.WorkRequest) -> None:
+def _upload(fleet: Fleet, worker: Worker, stream: WorkStream, frame: Incoming) -> None:
     """Take a result or the next chunk of one."""
+    request = frame.request
     task_id = (request.result.task_id or stream.uploading)[:_MAX_TASK_ID]
     try:
         if request.HasField("result"):
-            _open(fleet, worker, stream, request)
+            _open(fleet, worker, stream, frame)
         elif stream.uploading:
-            worker.intake.add(request.chunk, request.ByteSize())
-            stream.arrive(len(request.chunk.data))
+            stream.arrive(worker.intake.add(request.chunk, frame.size_bytes))
         else:
             stream.stray(len(request.chunk.data))
         if delivery := worker.intake.take():
@@ -110,9 +114,9 @@ def _upload(fleet: Fleet, worker: Worker, stream: WorkStream, request: fleet_pb2
         fleet.settle(worker, Outcome(task_id, error=f"the aggregator has no room for the update: {error.strerror}"))
 
 
-def _open(fleet: Fleet, worker: Worker, stream: WorkStream, request: fleet_pb2.WorkRequest) -> None:
+def _open(fleet: Fleet, worker: Worker, stream: WorkStream, frame: Incoming) -> None:
     """Admit a result and await the rest of its blob."""
-    result, assignment = request.result, worker.assignment
+    result, assignment = frame.request.result, worker.assignment
     standing = stream.offer(result.task_id)
     if standing is Standing.WITHDRAWN:
         reason = "too late: the task had been withdrawn"
@@ -127,7 +131,7 @@ def _open(fleet: Fleet, worker: Worker, stream: WorkStream, request: fleet_pb2.W
         reason = result.error.reason[:_MAX_REASON] or "the worker gave no reason"
         fleet.settle(worker, Outcome(result.task_id, error=reason))
         return
-    arrived_bytes = worker.intake.open(assignment.task, result, request.ByteSize())
+    arrived_bytes = worker.intake.open(assignment.task, result, frame.size_bytes)
     stream.await_blob(arrived_bytes, result.content.blob.size_bytes)
 
 

@@ -30,7 +30,7 @@ from server.intake import Intake
 from server.pace import Pace
 from server.quarantine import Quarantine
 from server.roster import NAME, Assignment, Outcome, Worker, joined_event, node_id_of
-from server.stream import Context, WorkStream
+from server.stream import Context, Incoming, WorkStream
 
 _LOG = logging.getLogger(__name__)
 
@@ -73,9 +73,7 @@ class FleetService(FleetServiceServicer):
                 request_deserializer=fleet_pb2.JoinRequest.FromString,
                 response_serializer=fleet_pb2.JoinResponse.SerializeToString,
             ),
-            "Work": grpc.stream_stream_rpc_method_handler(
-                self.Work, request_deserializer=fleet_pb2.WorkRequest.FromString
-            ),
+            "Work": grpc.stream_stream_rpc_method_handler(self.Work, request_deserializer=Incoming.parse),
         }
         server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(SERVICE, handlers),))
 
@@ -163,19 +161,26 @@ class FleetService(FleetServiceServicer):
 
     async def _serve(self, worker: Worker, stream: WorkStream) -> None:
         """Act on a worker's frames until it ends the stream or comes back on another one."""
-        async for request in stream.frames():
+        async for frame in stream.frames():
             if worker.stream is not stream:
                 return
             worker.last_seen_s = self._loop.time()
-            handle(self, worker, stream, request)
-            del request  # see `frames`
+            handle(self, worker, stream, frame)
+            del frame  # see `frames`
 
-    def drain(self, reason: str, name: str = "") -> None:
-        """Ask a connected worker to leave, or all of them; they get no more tasks. Call in the event loop."""
+    def drain(self, reason: str, name: str = "") -> bool:
+        """Ask a connected worker to leave, or all of them; they get no more tasks. Call in the event loop.
+
+        Returns:
+            True where somebody was asked.
+        """
+        asked = False
         for worker in self._workers.values():
             if worker.stream and name in ("", worker.name):
-                worker.draining = True
+                asked = worker.draining = True
+                self.tell(monitor_pb2.WorkerDrained(name=worker.name, reason=reason))
                 worker.stream.send(fleet_pb2.WorkResponse(drain=fleet_pb2.Drain(reason=reason)))
+        return asked
 
     # -- workers come and go
 
@@ -185,7 +190,7 @@ class FleetService(FleetServiceServicer):
             first: object = await asyncio.wait_for(context.read(), SILENCE_S)
         except TimeoutError:
             first = None
-        session = first.hello.session if isinstance(first, fleet_pb2.WorkRequest) else ""
+        session = first.request.hello.session if isinstance(first, Incoming) else ""
         worker = next((w for w in self._workers.values() if session and w.session == session), None)
         if worker is None:
             await context.abort(grpc.StatusCode.UNAUTHENTICATED, "expected the session that Join returned")

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 import queue
 import time
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 
 from flwr.app import ArrayRecord, Message, RecordDict
 from flwr.proto.node_pb2 import NodeInfo
@@ -19,21 +21,47 @@ from server.fleet import FleetService
 from server.roster import Assignment, Outcome, Parcel
 
 
+@dataclass(frozen=True, slots=True)
+class _Open:
+    """A task without a reply yet.
+
+    Attributes:
+        message: what was asked.
+        worker: whom.
+        assignment: the task in the worker's hands, which knows when there was progress last.
+        timeout_s: how long it may take altogether.
+        deadline_s: when that is over, on the monotonic clock.
+    """
+
+    message: Message
+    worker: str
+    assignment: Assignment
+    timeout_s: float
+    deadline_s: float
+
+
 class FleetGrid(Grid):
     """Sends Flower messages as tasks and yields the replies as they arrive.
+
+    A task has two limits: its message's time to live, or the shorter time that the caller waits, and the time it may go
+    without progress. At either it is withdrawn and replied for with an error.
 
     Args:
         fleet: the workers.
         run_id: the run, part of every task's name.
         run_number: Flower's number of the run.
+        stall_timeout_s: how long a task may go without progress; infinity sets no limit.
     """
 
-    def __init__(self, fleet: FleetService, run_id: str, run_number: int) -> None:
+    def __init__(self, fleet: FleetService, run_id: str, run_number: int, *, stall_timeout_s: float = math.inf) -> None:
         self._fleet, self._run_id, self._run_number = fleet, run_id, run_number
+        self._stall_timeout_s = stall_timeout_s
         self.quarantine = fleet.start_run(run_id)
         self._outcomes: queue.SimpleQueue[Outcome | None] = queue.SimpleQueue()
-        self._open: dict[str, tuple[Message, str]] = {}
+        self._open: dict[str, _Open] = {}
         self._replies: dict[str, Message] = {}
+        self._alarm_s = math.inf
+        """No open task is due earlier: progress only puts that off."""
 
     def stop(self) -> None:
         """Make whoever waits for replies raise `StoppedError`. Call from any thread."""
@@ -69,7 +97,10 @@ class FleetGrid(Grid):
         return [NodeInfo(node_id=w.node_id, name=w.name) for w in self._fleet.workers()]
 
     def push_messages(self, messages: Iterable[Message]) -> Iterable[str]:
-        """Send each message to its worker; returns the tasks' names."""
+        """Send each message to its worker; returns the tasks' names, in the same order."""
+        return self._push(messages, math.inf)
+
+    def _push(self, messages: Iterable[Message], timeout_s: float) -> list[str]:
         names = {worker.node_id: worker.name for worker in self._fleet.workers()}
         shared: _Shared = {}
         task_ids = []
@@ -87,8 +118,11 @@ class FleetGrid(Grid):
                 content=content,
             )
             message.metadata.__dict__["_message_id"] = task_id
-            self._open[task_id] = (message, name)
-            self._fleet.assign(node_id, Assignment(task, parcel, self._outcomes.put))
+            now_s, limit_s = time.monotonic(), min(timeout_s, message.metadata.ttl)
+            assignment = Assignment(task, parcel, self._outcomes.put, moved_s=now_s)
+            self._open[task_id] = given = _Open(message, name, assignment, limit_s, now_s + limit_s)
+            self._alarm_s = min(self._alarm_s, self._due_s(given))
+            self._fleet.assign(node_id, assignment)
             task_ids.append(task_id)
         return task_ids
 
@@ -101,25 +135,67 @@ class FleetGrid(Grid):
     def send_and_receive(self, messages: Iterable[Message], *, timeout: float | None = None) -> Iterable[Message]:
         """Send the messages now; iterate the result to get the replies in the order of their arrival.
 
-        Workers that have not answered after `timeout` seconds are replied for with an error and their tasks cancelled.
+        Workers that have not answered after `timeout` seconds are replied for with an error and their tasks withdrawn.
+        So are the open tasks if the iteration is ended early, by `close`: then the rest is not needed.
         """
-        return self._receive(set(self.push_messages(messages)), timeout)
+        return self._exchange(set(self._push(messages, math.inf if timeout is None else timeout)))
+
+    # -- beyond Flower's interface
+
+    def receive(self) -> Message | None:
+        """Wait for the next reply to any of the messages; None where none is awaited."""
+        while not self._replies:
+            if not self._open:
+                return None
+            self._wait()
+        return self._replies.pop(next(iter(self._replies)))
+
+    def withdraw(self, task_ids: Iterable[str], reason: str) -> None:
+        """Take tasks back; there will be no reply. Those that have ended already are passed over.
+
+        Args:
+            task_ids: their names, as `push_messages` returned them.
+            reason: one line for people.
+        """
+        for task_id in sorted(task_ids):
+            self._replies.pop(task_id, None)
+            if task := self._open.pop(task_id, None):
+                self._fleet.cancel(task_id)
+                event = monitor_pb2.TaskWithdrawn(worker=task.worker, round=_round_of(task.message), reason=reason)
+                self._fleet.emit(event)
 
     # -- outcomes become replies and events
 
-    def _receive(self, waiting: set[str], timeout: float | None) -> Iterator[Message]:
-        deadline = None if timeout is None else time.monotonic() + timeout
-        while waiting:
-            try:
-                remaining = None if deadline is None else max(0.0, deadline - time.monotonic())
-                self._settle(self._outcomes.get(timeout=remaining))
-            except queue.Empty:
-                for task_id in sorted(waiting):
-                    self._fleet.cancel(task_id)
-                    self._settle(Outcome(task_id, error=f"no result within {timeout:g} s"))
-            for task_id in [i for i in waiting if i in self._replies]:
-                waiting.remove(task_id)
-                yield self._replies.pop(task_id)
+    def _exchange(self, waiting: set[str]) -> Iterator[Message]:
+        try:
+            while waiting:
+                self._wait()
+                for task_id in [i for i in self._replies if i in waiting]:
+                    waiting.remove(task_id)
+                    yield self._replies.pop(task_id)
+        finally:
+            self.withdraw(waiting, "not needed any more: the round is complete")
+
+    def _wait(self) -> None:
+        """Wait until a task ends; those that are due are given up, unless their results are here already."""
+        remaining_s = None if self._alarm_s == math.inf else max(0.0, self._alarm_s - time.monotonic())
+        try:
+            self._settle(self._outcomes.get(timeout=remaining_s))
+        except queue.Empty:
+            self._give_up(time.monotonic())
+
+    def _give_up(self, now_s: float) -> None:
+        """Withdraw the tasks that are due, and set the alarm for the others."""
+        for task_id, task in sorted(self._open.items(), key=lambda item: item[0]):
+            if self._due_s(task) <= now_s:
+                late = task.deadline_s <= now_s
+                slow, stuck = f"no result within {task.timeout_s:g} s", f"no progress for {self._stall_timeout_s:g} s"
+                self._fleet.cancel(task_id)
+                self._settle(Outcome(task_id, error=slow if late else stuck))
+        self._alarm_s = min(map(self._due_s, self._open.values()), default=math.inf)
+
+    def _due_s(self, task: _Open) -> float:
+        return min(task.deadline_s, task.assignment.moved_s + self._stall_timeout_s)
 
     def _settle(self, outcome: Outcome | None) -> None:
         if outcome is None:
@@ -129,7 +205,8 @@ class FleetGrid(Grid):
             raise StoppedError("the run was stopped")
         if outcome.task_id not in self._open:
             return
-        message, worker = self._open.pop(outcome.task_id)
+        task = self._open.pop(outcome.task_id)
+        message, worker = task.message, task.worker
         round_number = _round_of(message)
         records: RecordDict | None = None
         reason, rejected = outcome.error, outcome.rejected

@@ -98,8 +98,8 @@ class Intake:
         upload.bytes_up += frame_bytes
         return upload.receiver.received_bytes
 
-    def add(self, chunk: fleet_pb2.Chunk, frame_bytes: int) -> None:
-        """Take the next chunk of the announced blob.
+    def add(self, chunk: fleet_pb2.Chunk, frame_bytes: int) -> int:
+        """Take the next chunk of the announced blob; returns how many bytes of it that were.
 
         Raises:
             DamagedError: if it was damaged on the way.
@@ -111,7 +111,7 @@ class Intake:
             raise DataError("expected a result before its chunks")
         upload.bytes_up += frame_bytes
         try:
-            upload.receiver.add(chunk)
+            return upload.receiver.add(chunk)
         except DamagedError:
             upload.damaged += 1
             if upload.damaged > _MAX_DAMAGED:

@@ -72,12 +72,15 @@ class Assignment:
         parcel: the bytes of its arrays; shared by all workers that get the same model.
         deliver: called once with the outcome, in the event loop's thread.
         bytes_down: serialised frames sent for it that no event has told of yet.
+        moved_s: when there was progress last, on the monotonic clock: a part of it or of its result arrived, or a step
+            was done.
     """
 
     task: fleet_pb2.Task
     parcel: Parcel
     deliver: Callable[[Outcome], None]
     bytes_down: int = 0
+    moved_s: float = field(default_factory=time.monotonic)
 
 
 @dataclass(slots=True)

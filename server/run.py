@@ -8,6 +8,7 @@ runs/ID/report.json, .html      drawn from the events when the run ends or rests
 from __future__ import annotations
 
 import logging
+import math
 import threading
 import time
 from pathlib import Path
@@ -19,6 +20,7 @@ from neurofed.eventlog import EventLog
 from neurofed.files import make_folder
 from neurofed.report import write_report
 from neurofed.runstate import is_over
+from neurofed.tracing.live import trace_run
 from neurofed.v1 import monitor_pb2
 from neurofed.v1.control_pb2 import RunState
 from neurofed.v1.monitor_pb2 import RunFinished, Snapshot
@@ -49,6 +51,7 @@ class Run:
         make_folder(folder)
         self.folder, self.run_id = folder, folder.name
         self.log = EventLog(folder / EVENTS)
+        trace_run(self.log)
         self._lock = threading.RLock()
         self._halting = threading.Event()
         self._suspended = False
@@ -138,7 +141,8 @@ class Run:
         """Train; returns the end, or None where the run is to go on later."""
         try:
             self._await_workers(fleet)
-            self._grid = FleetGrid(fleet, self.run_id, run_number)
+            stall_timeout_s = self.snapshot.spec.stall_timeout_s or math.inf
+            self._grid = FleetGrid(fleet, self.run_id, run_number, stall_timeout_s=stall_timeout_s)
             self._between_rounds()
             checkpoints = CheckpointStore(self.folder / "checkpoints")
             services = Services(self.log.emit, checkpoints, self._between_rounds)

@@ -24,6 +24,7 @@ from server.aggregation.fedavg import FEDAVG
 from server.checkpoint import Checkpoint, CheckpointStore
 from server.grid import FleetGrid
 from server.quarantine import Quarantine
+from server.samples import publish_samples
 from server.strategy import RuleStrategy, evaluated_event
 from workloads import registry
 from workloads.parameters import load_state, state_arrays
@@ -90,6 +91,9 @@ def _run(grid: Grid, run: RunSpec, services: Services) -> None:
         RULES[run.strategy],
         partitions=run.workers,
         quorum=spec.quorum(run),
+        enough=run.updates or run.buffer,
+        max_staleness=run.max_staleness if run.buffer else None,
+        scale_work=run.scale_work,
         quarantine=grid.quarantine if isinstance(grid, FleetGrid) else Quarantine("", services.emit),
         emit=services.emit,
         after_round=lambda number, model, state: _save(services, Checkpoint(number, model, state), rounds),
@@ -106,9 +110,11 @@ def _run(grid: Grid, run: RunSpec, services: Services) -> None:
         arrays, first_round = flower.to_record(state_arrays(model)), 1
     services.emit(_started_event(grid, arrays, first_round))
 
-    def evaluate(_: int, current: ArrayRecord) -> MetricRecord:
+    def evaluate(number: int, current: ArrayRecord) -> MetricRecord:
         load_state(model, flower.to_numpy(current))
-        return MetricRecord(dict(task.evaluate(model)))
+        scores = MetricRecord(dict(task.evaluate(model)))
+        publish_samples(task, model, number, services.checkpoints.folder.parent, services.emit)
+        return scores
 
     if first_round == 1:
         _evaluate_initial(task, model, services)

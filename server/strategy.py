@@ -1,33 +1,58 @@
 """The strategy: a pure aggregation rule as a Flower Strategy, with a round loop that can begin anywhere.
 
 It runs on any Flower `Grid`. Updates are added to the rule as they arrive, so the aggregator never holds more than one.
+
+Rounds may overlap (FedBuff): a round is then complete with the first so many updates, and who is not done yet goes on.
+Its update counts in a later round, less the later it is. A worker gets the newest model as soon as it is done with an
+older one, and each model once: the same model again would only lead to the same bits.
 """
 
 from __future__ import annotations
 
-import math
 import time
-from collections.abc import Callable, Iterable, Mapping
-from typing import Any
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol, cast, runtime_checkable
 
 from flwr.app import ArrayRecord, ConfigRecord, Message, MessageType, MetricRecord, RecordDict
 from flwr.serverapp import Grid
 from flwr.serverapp.strategy import Result, Strategy
 from google.protobuf.message import Message as Payload
 
-from neurofed import flower, metrics, tensors
-from neurofed.errors import NotEnoughWorkersError, UpdateError
-from neurofed.runstate import one_line
+from neurofed import flower, metrics
+from neurofed.errors import ConfigError, UpdateError
 from neurofed.v1 import monitor_pb2
 from server.admission import NormScreen
 from server.aggregation.base import Model, Rule, Update
+from server.gather import Gathering, Judges
+from server.parts import Parts
 from server.quarantine import Quarantine
+from server.speeds import Speeds
 
 ARRAYS, CONFIG, METRICS = "arrays", "config", "metrics"
 """Record names, as in Flower's own strategies."""
 
 Evaluate = Callable[[int, ArrayRecord], MetricRecord | None]
 AfterRound = Callable[[int, Model, Mapping[str, Any]], None]
+
+
+@runtime_checkable
+class Mailbox(Protocol):
+    """What a grid has besides, on which rounds may overlap."""
+
+    def receive(self) -> Message | None:
+        """Wait for the next reply to any message; None where none is awaited."""
+
+    def withdraw(self, task_ids: Iterable[str], reason: str) -> None:
+        """Take messages back; there will be no reply."""
+
+
+@dataclass(slots=True)
+class _Flight:
+    """A task that is under way: the round whose model it began with, and its name, which only a mailbox tells."""
+
+    round_number: int
+    task_id: str = ""
 
 
 class RuleStrategy(Strategy):
@@ -37,6 +62,9 @@ class RuleStrategy(Strategy):
         rule: how updates become a model.
         partitions: into how many parts the training data is divided.
         quorum: updates a round needs.
+        enough: updates that complete a round; 0 means those of all workers that were asked.
+        max_staleness: rounds overlap, and an update may be so many rounds late; None means that they do not overlap.
+        scale_work: whether slow chips do a smaller part of their steps.
         quarantine: who is given no more tasks.
         emit: takes the events.
         after_round: called with round, model and this strategy's state once a round is evaluated; it makes it durable.
@@ -48,30 +76,43 @@ class RuleStrategy(Strategy):
         *,
         partitions: int,
         quorum: int,
+        enough: int = 0,
+        max_staleness: int | None = None,
+        scale_work: bool = False,
         quarantine: Quarantine,
         emit: Callable[[Payload], object],
         after_round: AfterRound,
     ) -> None:
-        self._rule, self._partitions, self._quorum = rule, partitions, quorum
+        self._quorum, self._enough = quorum, enough
+        self._max_staleness, self._scale_work = max_staleness, scale_work
         self._quarantine, self._screen = quarantine, NormScreen()
+        self._judges = Judges(rule, self._screen, quarantine, emit)
         self._emit, self._after_round = emit, after_round
-        self._parts: dict[str, int] = {}
+        self._parts, self._speeds = Parts(partitions), Speeds()
         self._names: dict[int, str] = {}
-        self._model: Model = {}
-        self._selected = 0
+        self._models: dict[int, Model] = {}
+        self._flights: dict[int, _Flight] = {}
+        self._asked: set[int] = set()
+        self._ttl_s: float | None = None
 
     # -- state across a restart
 
     @property
     def state(self) -> dict[str, Any]:
-        """What a resumed run needs: which worker has which part of the data, what updates look like, whom to avoid."""
-        return {"parts": self._parts, "typical": self._screen.typical, "quarantined": self._quarantine.reasons}
+        """What a resumed run needs: who has which part of the data, what updates look like, whom to avoid, speeds."""
+        return {
+            "parts": self._parts.holders,
+            "typical": self._screen.typical,
+            "quarantined": self._quarantine.reasons,
+            "speeds": self._speeds.step_s,
+        }
 
     def restore(self, state: Mapping[str, Any]) -> None:
         """Take over the state of a checkpoint."""
-        self._parts = {str(name): int(part) for name, part in state["parts"].items()}
+        self._parts.holders = {str(name): int(part) for name, part in state["parts"].items()}
         self._screen.typical = float(state.get("typical", 0.0))
         self._quarantine.restore(state.get("quarantined", {}))
+        self._speeds.step_s = {str(name): float(step_s) for name, step_s in state.get("speeds", {}).items()}
 
     # -- Flower's interface
 
@@ -81,72 +122,80 @@ class RuleStrategy(Strategy):
     def configure_train(
         self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid
     ) -> Iterable[Message]:
-        """One message for each worker: the global model, the run's configuration, and which part to train on."""
-        self._model = flower.to_numpy(arrays)
-        nodes = sorted(grid.get_nodes(), key=lambda node: (node.name, node.node_id))
-        self._names = {node.node_id: node.name or f"node-{node.node_id}" for node in nodes}
-        messages = []
-        for node_id, name in self._names.items():
-            if name in self._quarantine or (part := self._part_of(name)) is None:
-                continue
-            entries = {**config, "server-round": server_round, "partition-id": part, "num-partitions": self._partitions}
-            records = RecordDict({ARRAYS: arrays, CONFIG: ConfigRecord(entries)})
-            messages.append(Message(records, node_id, MessageType.TRAIN, group_id=str(server_round)))
-        self._selected = len(messages)
+        """One message for each worker: the global model, the run's configuration, and which part to train on.
+
+        Where rounds overlap, workers that still train on an older model get none, unless that is too old by now.
+        """
+        if self._max_staleness is None:
+            self._flights.clear()
+        else:
+            self._drop_stale(server_round, self._max_staleness, cast(Mailbox, grid))
+        self._asked.clear()
+        in_use = {flight.round_number for flight in self._flights.values()}
+        self._models = {number: model for number, model in self._models.items() if number in in_use}
+        self._models[server_round] = flower.to_numpy(arrays)
+        messages = self._ask(server_round, arrays, config, grid)
         chosen = [self._names[message.metadata.dst_node_id] for message in messages]
         self._emit(monitor_pb2.RoundStarted(round=server_round, workers=chosen))
         return messages
 
-    def _part_of(self, name: str) -> int | None:
-        """A worker keeps its part for the whole run; one that comes when all parts are taken stands by."""
-        if name not in self._parts and (free := sorted(set(range(self._partitions)) - set(self._parts.values()))):
-            self._parts[name] = free[0]
-        return self._parts.get(name)
+    def _drop_stale(self, number: int, limit: int, grid: Mailbox) -> None:
+        for node_id, flight in list(self._flights.items()):
+            if (late := number - flight.round_number) > limit:
+                grid.withdraw([flight.task_id], f"expected an update at most {limit} rounds late, it is {late} by now")
+                del self._flights[node_id]
+
+    def _ask(self, number: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid) -> list[Message]:
+        """A message for each worker that has a part, has nothing to do, and was not asked in this round yet."""
+        nodes = {node.name or f"node-{node.node_id}": node.node_id for node in grid.get_nodes()}
+        self._names.update({node_id: name for name, node_id in nodes.items()})
+        parts = self._parts.give(name for name in nodes if name not in self._quarantine)
+        work = self._speeds.work(parts) if self._scale_work else {}
+        messages = []
+        for name, part in parts.items():
+            if (node_id := nodes[name]) in self._flights or node_id in self._asked:
+                continue
+            entries = {**config, "server-round": number, "partition-id": part, "num-partitions": self._parts.count}
+            if name in work:
+                entries["work"] = work[name]
+            records = RecordDict({ARRAYS: arrays, CONFIG: ConfigRecord(entries)})
+            messages.append(Message(records, node_id, MessageType.TRAIN, group_id=str(number), ttl=self._ttl_s))
+            self._flights[node_id] = _Flight(number)
+            self._asked.add(node_id)
+        return messages
 
     def aggregate_train(
         self, server_round: int, replies: Iterable[Message]
     ) -> tuple[ArrayRecord | None, MetricRecord | None]:
-        """Add updates as they arrive; whoever sends one that cannot be added is in quarantine from then on.
+        """Add updates as they arrive, until they are enough; whoever sends a bad one is in quarantine from then on.
 
         Raises:
             NotEnoughWorkersError: if fewer than the quorum could be aggregated.
         """
-        state = self._rule.init(self._model, self._selected)
-        reported: list[Mapping[str, Any]] = []
-        distances: list[float] = []
+        overlaps = self._max_staleness is not None
+        expected = self._enough if overlaps else len(self._asked)
+        gathering = Gathering(self._judges, server_round, self._models[server_round], expected)
         for reply in replies:
-            if reply.has_error():
-                continue
-            name = self._names.get(reply.metadata.src_node_id, f"node-{reply.metadata.src_node_id}")
-            try:
-                update, numbers = _update_of(reply.content)
-                distance = self._screen.distance(self._model, update.model)
-                state = self._rule.add(state, update)
-            except UpdateError as error:
-                reason = one_line(str(error))
-                self._emit(monitor_pb2.ResultRejected(worker=name, round=server_round, reason=reason))
-                self._quarantine.add(name, server_round, reason)
-                continue
-            reported.append(numbers)
-            distances.append(distance)
-        if len(reported) < self._quorum:
-            raise NotEnoughWorkersError(
-                f"round {server_round}: expected updates of at least {self._quorum} workers, got {len(reported)}: "
-                "bring the workers back and resume, or lower --min-workers"
-            )
-        self._screen.learn(distances)
-        model = self._rule.finish(state)
-        means = _weighted_means(reported)
-        self._emit(
-            monitor_pb2.RoundAggregated(
-                round=server_round,
-                updates=len(reported),
-                examples=sum(int(n[metrics.NUM_EXAMPLES]) for n in reported),
-                model_sha256=tensors.model_digest(model),
-                train_metrics=means,
-            )
-        )
+            flight = self._flights.pop(reply.metadata.src_node_id, None)
+            if not reply.has_error():
+                self._add(gathering, reply, server_round, flight.round_number if flight else server_round)
+            if gathering.count >= (self._enough or expected):
+                break
+        if isinstance(replies, Generator):
+            replies.close()  # says that the rest is not needed
+        model, means = gathering.finish(self._quorum)
         return flower.to_record(model), MetricRecord(dict(means))
+
+    def _add(self, gathering: Gathering, reply: Message, number: int, began: int) -> None:
+        node_id = reply.metadata.src_node_id
+        name = self._names.get(node_id, f"node-{node_id}")
+        try:
+            update, numbers = _update_of(reply.content)
+        except UpdateError as error:
+            gathering.refuse(name, error)
+            return
+        if gathering.add(name, update, numbers, self._models[began], number - began) and self._scale_work:
+            self._speeds.learn(name, numbers)
 
     def configure_evaluate(
         self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid
@@ -169,23 +218,58 @@ class RuleStrategy(Strategy):
         evaluate_fn: Evaluate | None = None,
         first_round: int = 1,
     ) -> Result:
-        """Flower's `Strategy.start`, beginning at `first_round` instead of always at 1."""
+        """Flower's `Strategy.start`, beginning at `first_round` instead of always at 1.
+
+        Raises:
+            ConfigError: if rounds shall overlap and the grid cannot do that.
+        """
+        if self._max_staleness is not None and not isinstance(grid, Mailbox):
+            raise ConfigError("buffer: expected NeuroFed's own aggregator: on Flower's engines rounds do not overlap")
         result = Result()
         arrays = initial_arrays
-        for number in range(first_round, num_rounds + 1):
-            began_s = time.monotonic()
-            messages = self.configure_train(number, arrays, train_config or ConfigRecord(), grid)
-            replies = grid.send_and_receive(messages, timeout=timeout)
-            new, train_metrics = self.aggregate_train(number, replies)
-            arrays = new if new is not None else arrays
-            result.arrays = arrays
-            if train_metrics is not None:
-                result.train_metrics_clientapp[number] = train_metrics
-            if evaluate_fn and (scores := evaluate_fn(number, arrays)) is not None:
-                result.evaluate_metrics_serverapp[number] = scores
-                self._emit(evaluated_event(number, scores, time.monotonic() - began_s))
-            self._after_round(number, flower.to_numpy(arrays), self.state)
+        try:
+            for number in range(first_round, num_rounds + 1):
+                began_s = time.monotonic()
+                replies = self._exchange(number, arrays, train_config or ConfigRecord(), grid, timeout)
+                new, train_metrics = self.aggregate_train(number, replies)
+                arrays = new if new is not None else arrays
+                result.arrays = arrays
+                if train_metrics is not None:
+                    result.train_metrics_clientapp[number] = train_metrics
+                if evaluate_fn and (scores := evaluate_fn(number, arrays)) is not None:
+                    result.evaluate_metrics_serverapp[number] = scores
+                    self._emit(evaluated_event(number, scores, time.monotonic() - began_s))
+                self._after_round(number, flower.to_numpy(arrays), self.state)
+        finally:
+            if isinstance(grid, Mailbox):
+                grid.withdraw(
+                    [flight.task_id for flight in self._flights.values()], "not needed any more: the rounds end"
+                )
         return result
+
+    def _exchange(
+        self, number: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid, timeout_s: float
+    ) -> Iterable[Message]:
+        """Ask the workers; the replies as they arrive."""
+        if self._max_staleness is None:
+            messages = self.configure_train(number, arrays, config, grid)
+            return grid.send_and_receive(messages, timeout=timeout_s)
+        self._ttl_s = timeout_s
+        messages = self.configure_train(number, arrays, config, grid)
+        return self._keep_busy(grid, messages, lambda: self._ask(number, arrays, config, grid))
+
+    def _keep_busy(
+        self, grid: Grid, messages: Iterable[Message], more: Callable[[], Iterable[Message]]
+    ) -> Iterator[Message]:
+        """Replies of this round and of earlier ones; who has replied, or has come, is asked before the next."""
+        while True:
+            messages = list(messages)
+            for message, task_id in zip(messages, grid.push_messages(messages), strict=True):
+                self._flights[message.metadata.dst_node_id].task_id = task_id
+            if (reply := cast(Mailbox, grid).receive()) is None:
+                return
+            yield reply
+            messages = more()
 
 
 def evaluated_event(round_number: int, scores: MetricRecord, wall_s: float) -> monitor_pb2.ModelEvaluated:
@@ -207,21 +291,3 @@ def _update_of(records: RecordDict) -> tuple[Update, Mapping[str, Any]]:
     if not isinstance(examples, int):
         raise UpdateError(f"expected a whole number {metrics.NUM_EXAMPLES!r}, got {examples!r}")
     return Update(flower.to_numpy(arrays[0]), examples), tables[0]
-
-
-_AVERAGED = (metrics.LOSS, metrics.ACCURACY, metrics.SPIKE_RATE, metrics.GRADIENT_DENSITY)
-
-
-def _weighted_means(reported: list[Mapping[str, Any]]) -> dict[str, float]:
-    """Example-weighted means of the averaged metrics and their parts, independent of the order of arrival."""
-    means = {}
-    for name in sorted({n for numbers in reported for n in numbers if n.partition("/")[0] in _AVERAGED}):
-        pairs = sorted((float(n[name]), int(n[metrics.NUM_EXAMPLES])) for n in reported if _is_finite(n.get(name)))
-        if not pairs:
-            continue
-        means[name] = sum(value * weight for value, weight in pairs) / sum(weight for _, weight in pairs)
-    return means
-
-
-def _is_finite(value: object) -> bool:
-    return isinstance(value, int | float) and math.isfinite(value)

@@ -25,6 +25,24 @@ _MAX_REMEMBERED = 16
 _SMALL_BYTES = 1 << 16
 
 
+@dataclass(frozen=True, slots=True)
+class Incoming:
+    """A frame of a worker.
+
+    Attributes:
+        request: what it says.
+        size_bytes: its length on the wire; protocol buffers would write the frame anew to tell it.
+    """
+
+    request: fleet_pb2.WorkRequest
+    size_bytes: int
+
+    @classmethod
+    def parse(cls, data: bytes) -> Incoming:
+        """A frame as gRPC hands it over."""
+        return cls(fleet_pb2.WorkRequest.FromString(data), len(data))
+
+
 class Standing(enum.Enum):
     """How a task stands on a stream when a result for it arrives."""
 
@@ -115,7 +133,7 @@ class WorkStream:
 
     # -- in
 
-    async def frames(self) -> AsyncIterator[fleet_pb2.WorkRequest]:
+    async def frames(self) -> AsyncIterator[Incoming]:
         """The worker's frames until it ends the stream.
 
         Raises:
@@ -123,11 +141,11 @@ class WorkStream:
             DataError: if it does not read what it is sent.
         """
         while True:
-            request: object = await asyncio.wait_for(self._context.read(), self._silence_s)
-            if not isinstance(request, fleet_pb2.WorkRequest):  # grpc.aio.EOF
+            frame: object = await asyncio.wait_for(self._context.read(), self._silence_s)
+            if not isinstance(frame, Incoming):  # grpc.aio.EOF
                 return
-            yield request
-            del request  # a chunk of each worker would stay in memory while the next is awaited
+            yield frame
+            del frame  # a chunk of each worker would stay in memory while the next is awaited
             if len(self._outbox) > _MAX_WAITING:
                 raise DataError(f"expected a worker that reads its stream, got {len(self._outbox)} frames unread")
 

@@ -11,8 +11,10 @@ from pathlib import Path
 
 from neurofed import rpc
 from neurofed.security.options import Security
+from neurofed.tracing.live import trace_work
 from worker.client_app import executor
 from worker.fleet_client import FleetClient, Identity
+from worker.jobs import Execute
 from worker.state import default_folder
 from worker.trainer import load_chip
 from workloads import registry
@@ -31,6 +33,7 @@ class WorkerOptions:
         give_up_after_s: how long to try to reach an aggregator; None tries for ever.
         parent_pid: end when this process is no longer the parent; 0 does not care.
         security: the files to show and to trust by.
+        metrics: `HOST:PORT` of its numbers for Prometheus; None serves none.
     """
 
     address: str
@@ -41,6 +44,7 @@ class WorkerOptions:
     give_up_after_s: float | None = None
     parent_pid: int = 0
     security: Security = field(default_factory=Security)
+    metrics: str | None = None
 
 
 def main(options: WorkerOptions) -> None:
@@ -56,10 +60,19 @@ def main(options: WorkerOptions) -> None:
     logging.getLogger("flwr").setLevel(logging.WARNING)
     chip = load_chip(options.chip)
     identity = Identity(options.name, chip.name, chip.cores.count, tuple(registry.available()))
+    execute: Execute = trace_work(
+        executor(options.chip, options.state_dir or default_folder(options.name)), options.name
+    )
+    if options.metrics is not None:
+        from worker.metrics import WorkerNumbers, serve
+
+        numbers = WorkerNumbers()
+        execute = numbers.observed(execute)
+        serve(numbers, options.metrics, options.security)
     client = FleetClient(
         options.address,
         identity,
-        executor(options.chip, options.state_dir or default_folder(options.name)),
+        execute,
         credentials=credentials,
         give_up_after_s=options.give_up_after_s,
         still_wanted=lambda: not options.parent_pid or os.getppid() == options.parent_pid,

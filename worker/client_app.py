@@ -44,7 +44,10 @@ def build_app(report: Report = _quiet, chip_name: str = spec.DEFAULT_CHIP) -> Cl
         parts = config.get("num-partitions", context.node_config.get("num-partitions"))
         if not isinstance(part, int) or not isinstance(parts, int):
             raise DataError("expected 'partition-id' and 'num-partitions' in the message or the node's configuration")
-        result = trainers[key].train(arrays, part, parts, int(config["server-round"]), report)
+        work = config.get("work", 1.0)
+        if not isinstance(work, float) or not 0.0 < work <= 1.0:
+            raise DataError(f"work: expected a fraction in (0, 1] of the round's steps, got {work!r}")
+        result = trainers[key].train(arrays, part, parts, int(config["server-round"]), report, work)
         records = RecordDict({"arrays": flower.to_record(result.arrays), "metrics": MetricRecord(dict(result.numbers))})
         return Message(records, reply_to=message)
 

@@ -12,6 +12,7 @@ import secrets
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import grpc
@@ -19,7 +20,7 @@ import grpc
 import neurofed
 from neurofed import protocol, rpc
 from neurofed.errors import DamagedError, DataError, LeftFederationError, UnreachableError
-from neurofed.transfer import MAX_BLOB_BYTES, WINDOW_BYTES, BlobReceiver, Outbox, Sending, chunk_at
+from neurofed.transfer import MAX_BLOB_BYTES, WINDOW_BYTES, BlobReceiver, Outbox, Sending, chunk_frame
 from neurofed.v1 import fleet_pb2
 from neurofed.v1.fleet_pb2_grpc import FleetServiceStub
 from worker import board
@@ -34,6 +35,7 @@ _TICK_S = 0.2
 _JOIN_TIMEOUT_S = 10.0
 _ACK_BYTES = 2 << 20
 """Well within the window, so that the aggregator need not wait on a good link."""
+_WORK = f"/{fleet_pb2.DESCRIPTOR.services_by_name['FleetService'].full_name}/Work"
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,22 +69,25 @@ class _Stream:
     """
 
     node_id: int
-    outbox: Outbox[fleet_pb2.WorkRequest] = field(default_factory=Outbox)
+    outbox: Outbox[bytes] = field(default_factory=Outbox)
     asked: str = ""
     incoming: fleet_pb2.Task | None = None
+
+    def send(self, frame: fleet_pb2.WorkRequest) -> None:
+        """Write a frame, before chunks that wait."""
+        self.outbox.put(frame.SerializeToString())
 
     def received(self, offset: int) -> None:
         """Acknowledge the first bytes of the asked task's blob, and ask for more."""
         received = fleet_pb2.Received(task_id=self.asked, offset=offset, limit=offset + WINDOW_BYTES)
-        self.outbox.put(fleet_pb2.WorkRequest(received=received))
+        self.send(fleet_pb2.WorkRequest(received=received))
 
     def offer(self, finished: Finished) -> None:
         """Announce a result; its chunks follow as they are asked for."""
-        blob = finished.blob
         self.outbox.announce(
-            fleet_pb2.WorkRequest(result=finished.result),
-            Sending(finished.task.task_id, len(blob)),
-            lambda offset: fleet_pb2.WorkRequest(chunk=chunk_at(blob, offset)),
+            fleet_pb2.WorkRequest(result=finished.result).SerializeToString(),
+            Sending(finished.task.task_id, len(finished.blob)),
+            partial(chunk_frame, fleet_pb2.WorkRequest, finished.blob),
         )
 
 
@@ -126,11 +131,10 @@ class FleetClient:
             while self._still_wanted() and not self._leaving:
                 try:
                     async with rpc.aio_channel(self._address, self._credentials) as channel:
-                        stub = FleetServiceStub(channel)
-                        joined = await self._join(stub)
+                        joined = await self._join(FleetServiceStub(channel))
                         _LOG.info("%s joined the aggregator at %s", self._identity.name, self._address)
                         backoff_s = _BACKOFF_S[0]
-                        await self._work(stub, joined)
+                        await self._work(channel, joined)
                         unreachable_since = time.monotonic()
                 except LeftFederationError:
                     break
@@ -171,11 +175,11 @@ class FleetClient:
 
     # -- one stream
 
-    async def _work(self, stub: Any, joined: fleet_pb2.JoinResponse) -> None:
-        """Serve one stream until it breaks."""
-        call = stub.Work()
+    async def _work(self, channel: grpc.aio.Channel, joined: fleet_pb2.JoinResponse) -> None:
+        """Serve one stream until it breaks; what goes out on it is serialised already, see `chunk_frame`."""
+        call: Any = channel.stream_stream(_WORK, response_deserializer=fleet_pb2.WorkResponse.FromString)()
         stream = self._stream = _Stream(joined.node_id)
-        stream.outbox.put(fleet_pb2.WorkRequest(hello=fleet_pb2.Hello(session=joined.session)))
+        stream.send(fleet_pb2.WorkRequest(hello=fleet_pb2.Hello(session=joined.session)))
         beat = self._beat(call, stream, joined.heartbeat_s)
         helpers = [asyncio.create_task(_write(call, stream)), asyncio.create_task(beat)]
         try:
@@ -198,10 +202,10 @@ class FleetClient:
         beaten_s = 0.0
         while True:
             if progress := self._jobs.progress():
-                stream.outbox.put(fleet_pb2.WorkRequest(progress=progress))
+                stream.send(fleet_pb2.WorkRequest(progress=progress))
             if time.monotonic() - beaten_s >= interval_s:
                 beaten_s = time.monotonic()
-                stream.outbox.put(fleet_pb2.WorkRequest(heartbeat=board.heartbeat()))
+                stream.send(fleet_pb2.WorkRequest(heartbeat=board.heartbeat()))
                 if not self._still_wanted():
                     call.cancel()
             await asyncio.sleep(_TICK_S)

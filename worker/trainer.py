@@ -7,6 +7,7 @@ optimizer is fresh and nothing is remembered, so a task done twice gives the sam
 from __future__ import annotations
 
 import json
+import math
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -21,6 +22,7 @@ from neuro_engine.network import SpikingNetwork
 from neuro_engine.trace import Engine, TensorClass, Trace
 from neurofed import metrics, spec
 from neurofed.errors import ConfigError, UnknownChipError
+from worker.cores import core_busy
 from workloads import registry
 from workloads.base import FederatedTask
 from workloads.parameters import load_state, state_arrays
@@ -60,7 +62,9 @@ class Trainer:
             network, load_chip(run.chip or chip_name), tracing=run.trace, precision=self._task.precision
         )
 
-    def train(self, arrays: Arrays, part: int, parts: int, round_number: int, report: Report) -> LocalResult:
+    def train(
+        self, arrays: Arrays, part: int, parts: int, round_number: int, report: Report, work: float = 1.0
+    ) -> LocalResult:
         """Train the global model `arrays` on part `part` of `parts`.
 
         Args:
@@ -69,6 +73,7 @@ class Trainer:
             parts: into how many parts it is divided.
             round_number: the federated round, from 1.
             report: told after each step.
+            work: the fraction of the round's steps to do, in (0, 1]; a part of a step counts as one.
 
         Returns:
             The local model and the numbers reported with it.
@@ -80,12 +85,13 @@ class Trainer:
         self._group.reset()
         optimizer = task.optimizer(network)
         batches = [b for epoch in range(task.epochs) for b in task.train_batches(part, parts, round_number, epoch)]
+        del batches[max(1, math.ceil(work * len(batches))) :]
         tally = _Tally()
         for batch in batches:
             step = self._group.train_step(batch.inputs, batch.targets, task.loss, optimizer)
             tally.add(step.loss, batch.size, step.trace)
             report(tally.steps, len(batches), tally.current())
-        numbers = tally.numbers(self._group, examples=task.partition_sizes(parts)[part])
+        numbers = tally.numbers(self._group, task.partition_sizes(parts)[part])
         numbers[metrics.TRAIN_S] = time.perf_counter() - began_s
         return LocalResult(state_arrays(network), numbers)
 
@@ -114,9 +120,10 @@ class _Tally:
             numbers[metrics.SPIKE_RATE] = mean_spike_rate(self._trace)
         return numbers
 
-    def numbers(self, group: CoreGroup, examples: int) -> dict[str, float | int]:
-        """The numbers reported with the update."""
-        numbers: dict[str, float | int] = {metrics.NUM_EXAMPLES: examples, **self.current()}
+    def numbers(self, group: CoreGroup, part_size: int) -> dict[str, float | int]:
+        """The numbers reported with the update; its weight is the examples of the part that were used, each once."""
+        numbers: dict[str, float | int] = {metrics.NUM_EXAMPLES: min(self._seen, part_size), **self.current()}
+        numbers[metrics.STEPS] = self.steps
         if self._trace is not None:
             numbers.update(trace_numbers(self._trace))
             numbers.update(cost_numbers(group.bill(self._trace), group.chip))
@@ -160,6 +167,8 @@ def cost_numbers(bill: Cost, chip: Chip) -> dict[str, float]:
         numbers[f"{metrics.DRAM_BYTES}/{tensor_class}"] = float(count)
     for engine, cycles in bill.engine_cycles.items():
         numbers[f"{metrics.CYCLES}/{engine}"] = float(cycles)
+    for core, busy in enumerate(core_busy(bill, chip)):
+        numbers[f"{metrics.CORE_BUSY}/{core:02}"] = busy
     return numbers
 
 

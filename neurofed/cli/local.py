@@ -10,24 +10,34 @@ from typing import Any
 import click
 
 from neurofed.cli.options import json_option, out_option
-from neurofed.errors import RunNotFoundError, UnknownChipError
+from neurofed.cli.runfolder import events_of
+from neurofed.errors import UnknownChipError
 
 
 @click.command()
-@click.argument("run_id")
+@click.argument("run_id", metavar="RUN")
 @out_option
+@click.option(
+    "--html",
+    is_flag=False,
+    flag_value="",
+    default=None,
+    metavar="[FILE]",
+    help="Write the page there; by default report.html in the run's folder.",
+)
 @json_option
-def report(run_id: str, out: Path, as_json: bool) -> None:
-    """Write the report of RUN_ID again from its event log."""
+def report(run_id: str, out: Path, html: str | None, as_json: bool) -> None:
+    """Write the report of RUN again from its event log: report.json for programs, report.html for people."""
     from neurofed.eventlog import fold_log
-    from neurofed.report import write_report
+    from neurofed.files import write_atomically
+    from neurofed.report import render_html, report_data, write_report
 
-    events = out / run_id / "events.jsonl"
-    if not events.exists():
-        known = ", ".join(sorted(path.parent.name for path in out.glob("*/events.jsonl"))) or "none"
-        raise RunNotFoundError(f"expected a run in {out} ({known}), got {run_id!r}")
-    path = write_report(events.parent, fold_log(events))
-    click.echo(path.with_suffix(".json").read_text() if as_json else path)
+    events = events_of(out, run_id)
+    snapshot = fold_log(events)
+    path = write_report(events.parent, snapshot)
+    if html:
+        write_atomically(Path(html), render_html(report_data(snapshot)).encode(errors="replace"))
+    click.echo(path.with_suffix(".json").read_text() if as_json else html or path)
 
 
 @click.command()

@@ -49,6 +49,33 @@ _RUN_OPTIONS = (
         help="How long to wait for a round's results.",
     ),
     click.option(
+        "--stall-timeout-s",
+        type=float,
+        default=spec.DEFAULT_STALL_TIMEOUT_S,
+        show_default=True,
+        help="How long a worker may go without progress before its task is given up; 0 sets no limit.",
+    ),
+    click.option(
+        "--updates",
+        type=int,
+        default=0,
+        help="Updates that complete a round, the other tasks are withdrawn; by default all.",
+    ),
+    click.option(
+        "--buffer",
+        type=int,
+        default=0,
+        help="Updates that complete a round while the other tasks go on and count later; 0 waits for all.",
+    ),
+    click.option(
+        "--max-staleness",
+        type=int,
+        default=spec.DEFAULT_MAX_STALENESS,
+        show_default=True,
+        help="With --buffer: how many rounds late an update may be.",
+    ),
+    click.option("--scale-work", is_flag=True, help="Slow chips do a smaller part of a round's steps."),
+    click.option(
         "--set", "settings", multiple=True, metavar="workload.KEY=VALUE", help="A setting of the workload; repeatable."
     ),
 )

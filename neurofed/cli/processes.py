@@ -45,6 +45,19 @@ from neurofed.security.options import Security
     help="Folder ca/ of `neurofed provision`: enrol workers that bring a join token.",
 )
 @click.option("--enrol-listen", default=None, help="HOST:PORT for enrolment; by default the port after --listen's.")
+@click.option(
+    "--http",
+    default=None,
+    envvar="NEUROFED_HTTP",
+    metavar="HOST:PORT",
+    help="Serve the page and /metrics here; port 0 takes a free one.",
+)
+@click.option(
+    "--http-token-file",
+    type=click.Path(path_type=Path),
+    envvar="NEUROFED_HTTP_TOKEN_FILE",
+    help="Lines `operator TOKEN` and `viewer TOKEN`: who may do what at the page; needed off the loopback interface.",
+)
 @click.option("--grace-s", type=float, default=5.0, show_default=True, help="How long a cut worker may stay away.")
 @click.option("--reflection", is_flag=True, help="Answer gRPC reflection, for tools such as grpcurl.")
 @click.option("--parent-pid", type=int, default=0, hidden=True)
@@ -80,6 +93,13 @@ def worker() -> None:
     "--state-dir",
     type=click.Path(path_type=Path),
     help="Folder for what this worker must know after a restart; by default in the user's state folder, by name.",
+)
+@click.option(
+    "--metrics",
+    default=None,
+    envvar="NEUROFED_METRICS",
+    metavar="[HOST:]PORT",
+    help="Serve numbers for Prometheus here; 0 takes a free port.",
 )
 @click.option("--give-up-after-s", type=float, default=None, help="Stop trying to reach the aggregator; default never.")
 @click.option("--parent-pid", type=int, default=0, hidden=True)

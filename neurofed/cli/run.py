@@ -26,8 +26,11 @@ from neurofed.v1 import monitor_pb2
 @click.option("--run-id", default="", help="Name of the run; by default the date and time.")
 @click.option("--resume", default=None, metavar="RUN", help="Go on with a run from its last checkpoint.")
 @click.option("--listen", default="127.0.0.1:0", show_default=True, help="Address of the aggregator.")
+@click.option(
+    "--http", default="0", show_default=True, help="Port of the page, 0 takes a free one; or HOST:PORT, or off."
+)
 @json_option
-def run(out: Path, run_id: str, resume: str | None, listen: str, as_json: bool, **options: Any) -> None:
+def run(out: Path, run_id: str, resume: str | None, listen: str, http: str, as_json: bool, **options: Any) -> None:
     """Start an aggregator and workers on this machine, train, and write the report.
 
     Ctrl-C ends the run cleanly: what is trained so far is kept and reported, and --resume goes on with it.
@@ -43,9 +46,11 @@ def run(out: Path, run_id: str, resume: str | None, listen: str, as_json: bool, 
     check_names(run_spec, chips)
     each = tuple(itertools.islice(itertools.cycle(chips), run_spec.workers))
     with (
-        LocalFleet(listen, out, folder / "logs", each, resume) as fleet,
+        LocalFleet(listen, out, folder / "logs", each, resume, None if http == "off" else http) as fleet,
         AggregatorClient(fleet.address) as client,
     ):
+        if fleet.url and not as_json:
+            click.echo(f"page: {fleet.url}")
         if not resume:
             client.submit(run_spec, run_id)
         snapshot = follow(client, run_id, quiet=as_json)

@@ -23,7 +23,7 @@ from neurofed.v1.monitor_pb2 import RoundView, Snapshot, WorkerRound, WorkerView
 _MAX_WORKERS: Final = 10
 _MAX_NOTES: Final = 4
 _BLOCKS: Final = "▁▂▃▄▅▆▇█"
-_STATE_STYLES: Final = {
+STATE_STYLES: Final = {
     "done": "green",
     "training": "cyan",
     "receiving": "cyan",
@@ -35,7 +35,11 @@ _STATE_STYLES: Final = {
     "running": "cyan",
     "completed": "green",
     "stopped": "yellow",
+    "pausing": "yellow",
+    "paused": "yellow",
+    "quarantine": "red",
 }
+"""How the states of runs and workers are coloured in terminals."""
 
 
 class LiveView:
@@ -170,7 +174,7 @@ def _title(snapshot: Snapshot) -> Text:
     spec, state = snapshot.spec, run_state_name(snapshot.state)
     text = _clipped("", "")
     text.append(f"{one_line(spec.workload, 30)} {one_line(spec.preset, 16)}", "bold")
-    text.append(f"  {state}", _STATE_STYLES.get(state, ""))
+    text.append(f"  {state}", STATE_STYLES.get(state, ""))
     return text.append(f"  {one_line(snapshot.run_id)}", "dim")
 
 
@@ -214,7 +218,7 @@ def _worker_row(part: WorkerRound) -> list[Text | str]:
     data = worker_data(part)
     return [
         Text(one_line(data["name"], 16)),
-        Text(data["state"], _STATE_STYLES.get(data["state"], "")),
+        Text(data["state"], STATE_STYLES.get(data["state"], "")),
         f"{data['step']}/{data['steps']}" if data["steps"] else units.MISSING,
         units.number(data["loss"]),
         units.percent(data["spike_rate"]),

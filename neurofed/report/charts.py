@@ -6,7 +6,7 @@ Class `cN` is the N-th colour of the page's palette. All text is escaped here.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
 from typing import Final
@@ -19,6 +19,8 @@ _WIDTH: Final = 400
 _HEIGHT: Final = 210
 _LEFT, _RIGHT, _TOP, _BOTTOM = 46, 14, 12, 28
 _ROW: Final = 30
+_LAST_LABEL: Final = 12
+"""Room for the half of the last label of an axis that stands beyond it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,14 +44,21 @@ class _Scale:
         return self.start + (value - self.low) / (self.high - self.low) * (self.end - self.start)
 
 
-def line_chart(lines: Sequence[Line], label: str, show: Callable[[float], str], on_axis: Callable[[float], str]) -> str:
-    """Lines over rounds.
+def line_chart(
+    lines: Sequence[Line],
+    label: str,
+    show: Callable[[float], str],
+    on_axis: Callable[[float], str],
+    across_in: Callable[[float], str] | None = None,
+) -> str:
+    """Lines over rounds, or over another quantity.
 
     Args:
-        lines: at least one line with at least one point; x is a round.
+        lines: at least one line with at least one point; x is a round, unless `across_in` is given.
         label: what is shown, for those who cannot see it.
         show: writes a value of y.
         on_axis: writes a value beside the axis, in fewer digits.
+        across_in: writes a value of x, where that is no round.
 
     Returns:
         An `<svg>` element.
@@ -57,19 +66,20 @@ def line_chart(lines: Sequence[Line], label: str, show: Callable[[float], str], 
     xs = [x for line in lines for x, _ in line.points]
     ys = [y for line in lines for _, y in line.points]
     low, high, step = _nice_range(min(ys), max(ys))
-    across = _Scale(min(xs), max(*xs, min(xs) + 1), _LEFT, _WIDTH - _RIGHT)
+    places, across = _rounds(xs) if across_in is None else _quantities(xs)
+    name_x = across_in or (lambda x: f"{x:.0f}")
     up = _Scale(low, high, _HEIGHT - _BOTTOM, _TOP)
     grid = "".join(
         f'<line class="grid" x1="{_LEFT}" x2="{_WIDTH - _RIGHT}" y1="{up(y):.1f}" y2="{up(y):.1f}"/>'
         f'<text x="{_LEFT - 7}" y="{up(y) + 4:.1f}" text-anchor="end">{escape(on_axis(y))}</text>'
         for y in _ticks(low, high, step)
     )
-    rounds = "".join(
-        f'<text x="{across(x):.1f}" y="{_HEIGHT - 9}" text-anchor="middle">{x}</text>'
-        for x in _round_ticks(int(min(xs)), int(max(xs)))
+    below = "".join(
+        f'<text x="{across(x):.1f}" y="{_HEIGHT - 9}" text-anchor="middle">{escape(name_x(x))}</text>' for x in places
     )
-    drawn = "".join(_line(line, index, across, up, show) for index, line in enumerate(lines))
-    return _svg(_WIDTH, _HEIGHT, label, grid + rounds + drawn)
+    where = across_in or (lambda x: f"round {x:g}")
+    drawn = "".join(_line(line, index, across, up, show, where) for index, line in enumerate(lines))
+    return _svg(_WIDTH, _HEIGHT, label, grid + below + drawn)
 
 
 def bar_chart(rows: Mapping[str, Mapping[str, float]], label: str, show: Callable[[float], str]) -> str:
@@ -138,12 +148,24 @@ def segments(rows: Mapping[str, Mapping[str, float]]) -> list[str]:
     return list(dict.fromkeys(name for parts in rows.values() for name in parts))
 
 
-def _line(line: Line, index: int, across: _Scale, up: _Scale, show: Callable[[float], str]) -> str:
+def drawable(pairs: Iterable[tuple[float, float | None]]) -> list[tuple[float, float]]:
+    """Points without those that no axis can hold: a training that explodes can report anything."""
+    return [(float(x), y) for x, y in pairs if y is not None and (y == 0 or 1e-30 < abs(y) < 1e30)]
+
+
+def _line(
+    line: Line,
+    index: int,
+    across: _Scale,
+    up: _Scale,
+    show: Callable[[float], str],
+    where: Callable[[float], str],
+) -> str:
     colour = f"c{index % PALETTE_SIZE}"
     points = " ".join(f"{across(x):.1f},{up(y):.1f}" for x, y in line.points)
     dots = "".join(
         f'<circle class="{colour}" cx="{across(x):.1f}" cy="{up(y):.1f}" r="{3 if len(line.points) <= 40 else 1.5}">'
-        f"<title>{escape(f'{line.name}, round {x:g}: {show(y)}')}</title></circle>"
+        f"<title>{escape(f'{line.name}, {where(x)}: {show(y)}')}</title></circle>"
         for x, y in line.points
     )
     return f'<polyline class="{colour}" points="{points}"/>{dots}'
@@ -173,6 +195,13 @@ def _ticks(low: float, high: float, step: float) -> list[float]:
     return [low + index * step for index in range(round((high - low) / step) + 1)]
 
 
-def _round_ticks(first: int, last: int) -> list[int]:
+def _rounds(xs: Sequence[float]) -> tuple[list[float], _Scale]:
+    first, last = int(min(xs)), int(max(xs))
     step = max(1, math.ceil((last - first) / 6))
-    return list(range(first, last + 1, step))
+    scale = _Scale(first, max(last, first + 1), _LEFT, _WIDTH - _RIGHT)
+    return [float(x) for x in range(first, last + 1, step)], scale
+
+
+def _quantities(xs: Sequence[float]) -> tuple[list[float], _Scale]:
+    low, high, step = _nice_range(min(xs), max(xs))
+    return _ticks(low, high, step), _Scale(low, high, _LEFT, _WIDTH - _RIGHT - _LAST_LABEL)

@@ -9,6 +9,7 @@ from typing import Any, Final, TypeAlias
 
 from neurofed import metrics
 from neurofed.runstate import is_finished, run_state_name, worker_state_name
+from neurofed.v1.control_pb2 import RunSpec
 from neurofed.v1.monitor_pb2 import RoundView, Snapshot, WorkerRound
 
 Data: TypeAlias = dict[str, Any]
@@ -151,12 +152,19 @@ def _identity(snapshot: Snapshot) -> Data:
         "strategy": spec.strategy,
         "codec": spec.codec,
         "chips": sorted({w.chip for w in snapshot.workers if w.chip} or {spec.chip}),
+        "spec": _asked(spec),
         "settings": {key: _decoded(spec.settings[key]) for key in sorted(spec.settings)},
         "parameters": snapshot.parameters,
         "model_bytes": snapshot.model_bytes,
         "started_unix_s": snapshot.started_unix_s,
         "updated_unix_s": snapshot.updated_unix_s,
     }
+
+
+def _asked(spec: RunSpec) -> Data:
+    """Everything that was asked for, apart from the workload's own settings."""
+    values = {field.name: getattr(spec, field.name) for field in spec.DESCRIPTOR.fields if field.name != "settings"}
+    return {key: None if isinstance(v, float) and not math.isfinite(v) else v for key, v in values.items()}
 
 
 def _final(snapshot: Snapshot, rounds: list[Data]) -> Data:

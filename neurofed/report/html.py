@@ -9,13 +9,13 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, datetime
 from html import escape
-from importlib import resources
 from typing import Final, TypeVar
 
 from neurofed import metrics, units
 from neurofed.report import tables
-from neurofed.report.charts import Line, bar_chart, legend, line_chart, segments
+from neurofed.report.charts import Line, bar_chart, drawable, legend, line_chart, segments
 from neurofed.report.data import Data
+from neurofed.report.page import figure, page, section
 from neurofed.report.tables import tag
 
 _T = TypeVar("_T")
@@ -31,17 +31,9 @@ def render_html(report: Data) -> str:
     Returns:
         A complete page.
     """
-    style = resources.files("neurofed.report").joinpath("report.css").read_text(encoding="utf-8")
-    title = escape(" · ".join(filter(None, [report["workload"], report["preset"], report["run_id"]])))
-    body = "\n".join(
-        part for part in (_header(report), _curves(report), _chip(report), _sparsity(report), *_tables(report)) if part
-    )
-    return (
-        '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-        f"<title>{title} · NeuroFed</title>\n<style>\n{style}</style>\n</head>\n"
-        f"<body>\n{body}\n{_footer(report)}\n</body>\n</html>\n"
-    )
+    title = " · ".join(filter(None, [report["workload"], report["preset"], report["run_id"]]))
+    body = (_header(report), _curves(report), _chip(report), _sparsity(report), *_tables(report), _footer(report))
+    return page(title, body)
 
 
 def _header(report: Data) -> str:
@@ -109,21 +101,21 @@ def _curves(report: Data) -> str:
     headline = report["headline"]
     start = report["initial"]["metrics"]
     tested = [{"round": 0, "metrics": start}, *report["rounds"]]
-    quality = _points((row["round"], row["metrics"].get(headline)) for row in tested)
-    test_loss = _points((row["round"], row["metrics"].get(metrics.LOSS)) for row in tested)
-    train_loss = _points((row["round"], row["train_loss"]) for row in report["rounds"])
+    quality = drawable((row["round"], row["metrics"].get(headline)) for row in tested)
+    test_loss = drawable((row["round"], row["metrics"].get(metrics.LOSS)) for row in tested)
+    train_loss = drawable((row["round"], row["train_loss"]) for row in report["rounds"])
     losses = [Line(name, line) for name, line in (("test", test_loss), ("training", train_loss)) if line]
     figures = []
     if quality:
         chart = line_chart(
             [Line(headline, quality)], f"{headline} by round", tables.quality(headline), tables.on_axis(headline)
         )
-        figures.append(_figure(f"{headline[:1].upper()}{headline[1:]} by round", "measured", chart))
+        figures.append(figure(f"{headline[:1].upper()}{headline[1:]} by round", "measured", chart))
     if losses:
         chart = line_chart(losses, "loss by round", units.number, tables.on_axis(metrics.LOSS))
-        figures.append(_figure("Loss by round", "measured", chart + legend([line.name for line in losses])))
+        figures.append(figure("Loss by round", "measured", chart + legend([line.name for line in losses])))
     about = "The global model on the test data after each round; round 0 is the untrained model."
-    return _section("How well it learned", about, figures)
+    return section("How well it learned", about, figures)
 
 
 def _chip(report: Data) -> str:
@@ -150,24 +142,24 @@ def _chip(report: Data) -> str:
         "The emulated chips' bill, summed over all workers and rounds. "
         "FP: forward propagation, BP: back-propagation, WG: weight gradient."
     )
-    return _section("What it cost the chips", about, filter(None, figures))
+    return section("What it cost the chips", about, filter(None, figures))
 
 
 def _sparsity(report: Data) -> str:
     about = "Fraction of neurons that fired, per time step, averaged over workers by their examples."
     table = tables.layers(report)
-    return _section("How sparsely it fired", about, [], table) if table else ""
+    return section("How sparsely it fired", about, [], table) if table else ""
 
 
 def _tables(report: Data) -> Iterable[str]:
-    yield _section("Who trained what", "Totals over the run, and how each round ended.", [], tables.workers(report))
+    yield section("Who trained what", "Totals over the run, and how each round ended.", [], tables.workers(report))
     about = "Bytes, energy and DRAM: all workers together. Cycles: the slowest worker."
-    yield _section("Round by round", about, [], tables.rounds(report) + tables.round_details(report))
+    yield section("Round by round", about, [], tables.rounds(report) + tables.round_details(report))
     if report["notes"]:
         notes = "".join(f"<li>{escape(note)}</li>" for note in report["notes"])
-        yield _section("What else happened", "", [], f'<ol class="sheet notes">{notes}</ol>')
+        yield section("What else happened", "", [], f'<ol class="sheet notes">{notes}</ol>')
     if report["settings"]:
-        yield _section("Settings", "", [], tables.settings(report))
+        yield section("Settings", "", [], tables.settings(report))
 
 
 def _footer(report: Data) -> str:
@@ -180,23 +172,10 @@ def _footer(report: Data) -> str:
     )
 
 
-def _section(title: str, about: str, figures: Iterable[str], more: str = "") -> str:
-    drawn = "\n".join(figures)
-    if not drawn and not more:
-        return ""
-    what = f'<p class="what">{escape(about)}</p>' if about else ""
-    grid = f'<div class="grid2">\n{drawn}\n</div>' if drawn else ""
-    return f"<section>\n<h2>{escape(title)}</h2>\n{what}{grid}{more}\n</section>"
-
-
-def _figure(title: str, provenance: str, body: str) -> str:
-    return f"<figure><figcaption><h3>{escape(title)}</h3>{tag(provenance)}</figcaption>{body}</figure>"
-
-
 def _bars(title: str, provenance: str, rows: dict[str, dict[str, float]], show: Callable[[float | None], str]) -> str:
     if not rows:
         return ""
-    return _figure(title, provenance, bar_chart(rows, title, show) + legend(segments(rows)))
+    return figure(title, provenance, bar_chart(rows, title, show) + legend(segments(rows)))
 
 
 def _in_order(by_engine: Mapping[str, _T]) -> list[tuple[str, _T]]:
@@ -207,8 +186,3 @@ def _in_order(by_engine: Mapping[str, _T]) -> list[tuple[str, _T]]:
 
 def _engine(name: str) -> str:
     return name.upper() if len(name) <= 2 else name
-
-
-def _points(pairs: Iterable[tuple[int, float | None]]) -> list[tuple[float, float]]:
-    # A training that explodes can report anything; outside these bounds no axis can be drawn.
-    return [(float(x), y) for x, y in pairs if y is not None and (y == 0 or 1e-30 < abs(y) < 1e30)]

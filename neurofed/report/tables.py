@@ -65,7 +65,7 @@ def layers(report: Data) -> str:
         line = sparkline(rates, top, f"firing rate of {name}: {', '.join(map(units.percent, rates))}")
         cells = [line, units.percent(rates[0]), units.percent(rates[-1])]
         rows.append([escape(name), *cells, *([units.percent(density.get(name))] if density else [])])
-    return _table(head, rows)
+    return table(head, rows)
 
 
 def workers(report: Data) -> str:
@@ -85,7 +85,7 @@ def workers(report: Data) -> str:
     ]
     seen = dict.fromkeys(part["state"] for row in report["rounds"] for part in row["workers"])
     key = "".join(f"<span>{_mark(state, '')} {escape(state)}</span>" for state in seen)
-    return _table([*head, *_COST_HEAD], rows) + (f'<p class="key">{key}</p>' if rows else "")
+    return table([*head, *_COST_HEAD], rows) + (f'<p class="key">{key}</p>' if rows else "")
 
 
 def rounds(report: Data) -> str:
@@ -116,7 +116,7 @@ def rounds(report: Data) -> str:
         units.duration(final["wall_s"]),
         "",
     ]
-    return _table([*head, ("slowest", ""), ("wall time", "measured"), ("model", "")], rows, total if rows else ())
+    return table([*head, ("slowest", ""), ("wall time", "measured"), ("model", "")], rows, total if rows else ())
 
 
 def round_details(report: Data) -> str:
@@ -135,7 +135,7 @@ def round_details(report: Data) -> str:
             ]
             for part in row["workers"]
         ]
-        shown.append(f"<h3>Round {row['round']}</h3>{_table([*head, *_COST_HEAD], parts)}")
+        shown.append(f"<h3>Round {row['round']}</h3>{table([*head, *_COST_HEAD], parts)}")
     return f"<details><summary>Every worker in every round</summary>{''.join(shown)}</details>" if shown else ""
 
 
@@ -145,7 +145,7 @@ def settings(report: Data) -> str:
         [escape(name), f"<code>{escape(json.dumps(value, ensure_ascii=False))}</code>"]
         for name, value in report["settings"].items()
     ]
-    return _table([("setting", ""), ("value", "")], rows)
+    return table([("setting", ""), ("value", "")], rows)
 
 
 def _cost(row: Data) -> list[str]:
@@ -182,7 +182,7 @@ def _because(part: Data) -> str:
     return f" ({part['reason']})" if part["reason"] else ""
 
 
-def _table(head: Sequence[tuple[str, str]], rows: Sequence[Sequence[str]], total: Sequence[str] = ()) -> str:
+def table(head: Sequence[tuple[str, str]], rows: Sequence[Sequence[str]], total: Sequence[str] = ()) -> str:
     """A table of cells that are HTML already.
 
     Args:

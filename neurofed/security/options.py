@@ -20,6 +20,7 @@ CA_FILE, CERT_FILE, KEY_FILE, REVOKED_FILE = "ca.crt", "tls.crt", "tls.key", "re
 ENVIRONMENT = (
     *("NEUROFED_TLS_DIR", "NEUROFED_TLS_CA", "NEUROFED_TLS_CERT", "NEUROFED_TLS_KEY", "NEUROFED_TLS_REVOKED"),
     *("NEUROFED_INSECURE", "NEUROFED_TOKEN_FILE", "NEUROFED_ENROL_DIR"),
+    *("NEUROFED_HTTP", "NEUROFED_HTTP_TOKEN_FILE", "NEUROFED_METRICS"),
 )
 """Variables that stand for options; processes that only this machine's loopback interface connects do without."""
 

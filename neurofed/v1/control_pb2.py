@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x19neurofed/v1/control.proto\x12\x0bneurofed.v1\"\xc5\x02\n\x07RunSpec\x12\x10\n\x08workload\x18\x01 \x01(\t\x12\x0e\n\x06preset\x18\x02 \x01(\t\x12\x0f\n\x07workers\x18\x03 \x01(\x05\x12\x13\n\x0bmin_workers\x18\x04 \x01(\x05\x12\x0e\n\x06rounds\x18\x05 \x01(\x05\x12\x0c\n\x04seed\x18\x06 \x01(\x03\x12\x0c\n\x04\x63hip\x18\x07 \x01(\t\x12\r\n\x05\x63odec\x18\x08 \x01(\t\x12\x10\n\x08strategy\x18\t \x01(\t\x12\r\n\x05trace\x18\n \x01(\x08\x12\x16\n\x0ejoin_timeout_s\x18\x0b \x01(\x01\x12\x17\n\x0fround_timeout_s\x18\x0c \x01(\x01\x12\x34\n\x08settings\x18\r \x03(\x0b\x32\".neurofed.v1.RunSpec.SettingsEntry\x1a/\n\rSettingsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"F\n\x10SubmitRunRequest\x12\"\n\x04spec\x18\x01 \x01(\x0b\x32\x14.neurofed.v1.RunSpec\x12\x0e\n\x06run_id\x18\x02 \x01(\t\"#\n\x11SubmitRunResponse\x12\x0e\n\x06run_id\x18\x01 \x01(\t\"\x11\n\x0fListRunsRequest\"\x81\x01\n\x08RunEntry\x12\x0e\n\x06run_id\x18\x01 \x01(\t\x12$\n\x05state\x18\x02 \x01(\x0e\x32\x15.neurofed.v1.RunState\x12\r\n\x05round\x18\x03 \x01(\x05\x12\x0e\n\x06rounds\x18\x04 \x01(\x05\x12\x10\n\x08workload\x18\x05 \x01(\t\x12\x0e\n\x06reason\x18\x06 \x01(\t\"7\n\x10ListRunsResponse\x12#\n\x04runs\x18\x01 \x03(\x0b\x32\x15.neurofed.v1.RunEntry\" \n\x0eStopRunRequest\x12\x0e\n\x06run_id\x18\x01 \x01(\t\"\x11\n\x0fStopRunResponse\"!\n\x0fPauseRunRequest\x12\x0e\n\x06run_id\x18\x01 \x01(\t\"\x12\n\x10PauseRunResponse\"\"\n\x10ResumeRunRequest\x12\x0e\n\x06run_id\x18\x01 \x01(\t\"\x13\n\x11ResumeRunResponse*\xc6\x01\n\x08RunState\x12\x19\n\x15RUN_STATE_UNSPECIFIED\x10\x00\x12\x15\n\x11RUN_STATE_WAITING\x10\x01\x12\x15\n\x11RUN_STATE_RUNNING\x10\x02\x12\x17\n\x13RUN_STATE_COMPLETED\x10\x03\x12\x15\n\x11RUN_STATE_STOPPED\x10\x04\x12\x14\n\x10RUN_STATE_FAILED\x10\x05\x12\x15\n\x11RUN_STATE_PAUSING\x10\x06\x12\x14\n\x10RUN_STATE_PAUSED\x10\x07\x32\x80\x03\n\x0e\x43ontrolService\x12J\n\tSubmitRun\x12\x1d.neurofed.v1.SubmitRunRequest\x1a\x1e.neurofed.v1.SubmitRunResponse\x12G\n\x08ListRuns\x12\x1c.neurofed.v1.ListRunsRequest\x1a\x1d.neurofed.v1.ListRunsResponse\x12\x44\n\x07StopRun\x12\x1b.neurofed.v1.StopRunRequest\x1a\x1c.neurofed.v1.StopRunResponse\x12G\n\x08PauseRun\x12\x1c.neurofed.v1.PauseRunRequest\x1a\x1d.neurofed.v1.PauseRunResponse\x12J\n\tResumeRun\x12\x1d.neurofed.v1.ResumeRunRequest\x1a\x1e.neurofed.v1.ResumeRunResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x19neurofed/v1/control.proto\x12\x0bneurofed.v1\"\xaa\x03\n\x07RunSpec\x12\x10\n\x08workload\x18\x01 \x01(\t\x12\x0e\n\x06preset\x18\x02 \x01(\t\x12\x0f\n\x07workers\x18\x03 \x01(\x05\x12\x13\n\x0bmin_workers\x18\x04 \x01(\x05\x12\x0e\n\x06rounds\x18\x05 \x01(\x05\x12\x0c\n\x04seed\x18\x06 \x01(\x03\x12\x0c\n\x04\x63hip\x18\x07 \x01(\t\x12\r\n\x05\x63odec\x18\x08 \x01(\t\x12\x10\n\x08strategy\x18\t \x01(\t\x12\r\n\x05trace\x18\n \x01(\x08\x12\x16\n\x0ejoin_timeout_s\x18\x0b \x01(\x01\x12\x17\n\x0fround_timeout_s\x18\x0c \x01(\x01\x12\x34\n\x08settings\x18\r \x03(\x0b\x32\".neurofed.v1.RunSpec.SettingsEntry\x12\x0f\n\x07updates\x18\x0e \x01(\x05\x12\x17\n\x0fstall_timeout_s\x18\x0f \x01(\x01\x12\x0e\n\x06\x62uffer\x18\x10 \x01(\x05\x12\x15\n\rmax_staleness\x18\x11 \x01(\x05\x12\x12\n\nscale_work\x18\x12 \x01(\x08\x1a/\n\rSettingsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"F\n\x10SubmitRunRequest\x12\"\n\x04spec\x18\x01 \x01(\x0b\x32\x14.neurofed.v1.RunSpec\x12\x0e\n\x06run_id\x18\x02 \x01(\t\"#\n\x11SubmitRunResponse\x12\x0e\n\x06run_id\x18\x01 \x01(\t\"\x11\n\x0fListRunsRequest\"\x81\x01\n\x08RunEntry\x12\x0e\n\x06run_id\x18\x01 \x01(\t\x12$\n\x05state\x18\x02 \x01(\x0e\x32\x15.neurofed.v1.RunState\x12\r\n\x05round\x18\x03 \x01(\x05\x12\x0e\n\x06rounds\x18\x04 \x01(\x05\x12\x10\n\x08workload\x18\x05 \x01(\t\x12\x0e\n\x06reason\x18\x06 \x01(\t\"7\n\x10ListRunsResponse\x12#\n\x04runs\x18\x01 \x03(\x0b\x32\x15.neurofed.v1.RunEntry\" \n\x0eStopRunRequest\x12\x0e\n\x06run_id\x18\x01 \x01(\t\"\x11\n\x0fStopRunResponse\"!\n\x0fPauseRunRequest\x12\x0e\n\x06run_id\x18\x01 \x01(\t\"\x12\n\x10PauseRunResponse\"\"\n\x10ResumeRunRequest\x12\x0e\n\x06run_id\x18\x01 \x01(\t\"\x13\n\x11ResumeRunResponse\"2\n\x12\x44rainWorkerRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0e\n\x06reason\x18\x02 \x01(\t\"\x15\n\x13\x44rainWorkerResponse*\xc6\x01\n\x08RunState\x12\x19\n\x15RUN_STATE_UNSPECIFIED\x10\x00\x12\x15\n\x11RUN_STATE_WAITING\x10\x01\x12\x15\n\x11RUN_STATE_RUNNING\x10\x02\x12\x17\n\x13RUN_STATE_COMPLETED\x10\x03\x12\x15\n\x11RUN_STATE_STOPPED\x10\x04\x12\x14\n\x10RUN_STATE_FAILED\x10\x05\x12\x15\n\x11RUN_STATE_PAUSING\x10\x06\x12\x14\n\x10RUN_STATE_PAUSED\x10\x07\x32\xd2\x03\n\x0e\x43ontrolService\x12J\n\tSubmitRun\x12\x1d.neurofed.v1.SubmitRunRequest\x1a\x1e.neurofed.v1.SubmitRunResponse\x12G\n\x08ListRuns\x12\x1c.neurofed.v1.ListRunsRequest\x1a\x1d.neurofed.v1.ListRunsResponse\x12\x44\n\x07StopRun\x12\x1b.neurofed.v1.StopRunRequest\x1a\x1c.neurofed.v1.StopRunResponse\x12G\n\x08PauseRun\x12\x1c.neurofed.v1.PauseRunRequest\x1a\x1d.neurofed.v1.PauseRunResponse\x12J\n\tResumeRun\x12\x1d.neurofed.v1.ResumeRunRequest\x1a\x1e.neurofed.v1.ResumeRunResponse\x12P\n\x0b\x44rainWorker\x12\x1f.neurofed.v1.DrainWorkerRequest\x1a .neurofed.v1.DrainWorkerResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -33,34 +33,38 @@ if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_RUNSPEC_SETTINGSENTRY']._loaded_options = None
   _globals['_RUNSPEC_SETTINGSENTRY']._serialized_options = b'8\001'
-  _globals['_RUNSTATE']._serialized_start=853
-  _globals['_RUNSTATE']._serialized_end=1051
+  _globals['_RUNSTATE']._serialized_start=1029
+  _globals['_RUNSTATE']._serialized_end=1227
   _globals['_RUNSPEC']._serialized_start=43
-  _globals['_RUNSPEC']._serialized_end=368
-  _globals['_RUNSPEC_SETTINGSENTRY']._serialized_start=321
-  _globals['_RUNSPEC_SETTINGSENTRY']._serialized_end=368
-  _globals['_SUBMITRUNREQUEST']._serialized_start=370
-  _globals['_SUBMITRUNREQUEST']._serialized_end=440
-  _globals['_SUBMITRUNRESPONSE']._serialized_start=442
-  _globals['_SUBMITRUNRESPONSE']._serialized_end=477
-  _globals['_LISTRUNSREQUEST']._serialized_start=479
-  _globals['_LISTRUNSREQUEST']._serialized_end=496
-  _globals['_RUNENTRY']._serialized_start=499
-  _globals['_RUNENTRY']._serialized_end=628
-  _globals['_LISTRUNSRESPONSE']._serialized_start=630
-  _globals['_LISTRUNSRESPONSE']._serialized_end=685
-  _globals['_STOPRUNREQUEST']._serialized_start=687
-  _globals['_STOPRUNREQUEST']._serialized_end=719
-  _globals['_STOPRUNRESPONSE']._serialized_start=721
-  _globals['_STOPRUNRESPONSE']._serialized_end=738
-  _globals['_PAUSERUNREQUEST']._serialized_start=740
-  _globals['_PAUSERUNREQUEST']._serialized_end=773
-  _globals['_PAUSERUNRESPONSE']._serialized_start=775
-  _globals['_PAUSERUNRESPONSE']._serialized_end=793
-  _globals['_RESUMERUNREQUEST']._serialized_start=795
-  _globals['_RESUMERUNREQUEST']._serialized_end=829
-  _globals['_RESUMERUNRESPONSE']._serialized_start=831
-  _globals['_RESUMERUNRESPONSE']._serialized_end=850
-  _globals['_CONTROLSERVICE']._serialized_start=1054
-  _globals['_CONTROLSERVICE']._serialized_end=1438
+  _globals['_RUNSPEC']._serialized_end=469
+  _globals['_RUNSPEC_SETTINGSENTRY']._serialized_start=422
+  _globals['_RUNSPEC_SETTINGSENTRY']._serialized_end=469
+  _globals['_SUBMITRUNREQUEST']._serialized_start=471
+  _globals['_SUBMITRUNREQUEST']._serialized_end=541
+  _globals['_SUBMITRUNRESPONSE']._serialized_start=543
+  _globals['_SUBMITRUNRESPONSE']._serialized_end=578
+  _globals['_LISTRUNSREQUEST']._serialized_start=580
+  _globals['_LISTRUNSREQUEST']._serialized_end=597
+  _globals['_RUNENTRY']._serialized_start=600
+  _globals['_RUNENTRY']._serialized_end=729
+  _globals['_LISTRUNSRESPONSE']._serialized_start=731
+  _globals['_LISTRUNSRESPONSE']._serialized_end=786
+  _globals['_STOPRUNREQUEST']._serialized_start=788
+  _globals['_STOPRUNREQUEST']._serialized_end=820
+  _globals['_STOPRUNRESPONSE']._serialized_start=822
+  _globals['_STOPRUNRESPONSE']._serialized_end=839
+  _globals['_PAUSERUNREQUEST']._serialized_start=841
+  _globals['_PAUSERUNREQUEST']._serialized_end=874
+  _globals['_PAUSERUNRESPONSE']._serialized_start=876
+  _globals['_PAUSERUNRESPONSE']._serialized_end=894
+  _globals['_RESUMERUNREQUEST']._serialized_start=896
+  _globals['_RESUMERUNREQUEST']._serialized_end=930
+  _globals['_RESUMERUNRESPONSE']._serialized_start=932
+  _globals['_RESUMERUNRESPONSE']._serialized_end=951
+  _globals['_DRAINWORKERREQUEST']._serialized_start=953
+  _globals['_DRAINWORKERREQUEST']._serialized_end=1003
+  _globals['_DRAINWORKERRESPONSE']._serialized_start=1005
+  _globals['_DRAINWORKERRESPONSE']._serialized_end=1026
+  _globals['_CONTROLSERVICE']._serialized_start=1230
+  _globals['_CONTROLSERVICE']._serialized_end=1696
 # @@protoc_insertion_point(module_scope)

@@ -102,6 +102,11 @@ class RunSpec(_message.Message):
     JOIN_TIMEOUT_S_FIELD_NUMBER: _builtins.int
     ROUND_TIMEOUT_S_FIELD_NUMBER: _builtins.int
     SETTINGS_FIELD_NUMBER: _builtins.int
+    UPDATES_FIELD_NUMBER: _builtins.int
+    STALL_TIMEOUT_S_FIELD_NUMBER: _builtins.int
+    BUFFER_FIELD_NUMBER: _builtins.int
+    MAX_STALENESS_FIELD_NUMBER: _builtins.int
+    SCALE_WORK_FIELD_NUMBER: _builtins.int
     workload: _builtins.str
     """workload names an installed workload."""
     preset: _builtins.str
@@ -126,6 +131,18 @@ class RunSpec(_message.Message):
     """join_timeout_s is how long to wait for the workers, in seconds."""
     round_timeout_s: _builtins.float
     """round_timeout_s is how long to wait for the results of one round, in seconds."""
+    updates: _builtins.int
+    """updates is how many updates complete a round; the tasks that are still open then are withdrawn. 0 means all."""
+    stall_timeout_s: _builtins.float
+    """stall_timeout_s is how long a task may go without progress before it is given up, in seconds; 0 means no limit."""
+    buffer: _builtins.int
+    """buffer is how many updates complete a round while the other tasks go on: their updates count later, as stale ones.
+    0 means that rounds do not overlap.
+    """
+    max_staleness: _builtins.int
+    """max_staleness is how many rounds late an update may be and still count."""
+    scale_work: _builtins.bool
+    """scale_work is true where slow chips do a smaller part of a round's training steps."""
     @_builtins.property
     def settings(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
         """settings are the workload's own settings, such as `workload.carry_state`, as JSON values."""
@@ -146,10 +163,15 @@ class RunSpec(_message.Message):
         join_timeout_s: _builtins.float = ...,
         round_timeout_s: _builtins.float = ...,
         settings: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
+        updates: _builtins.int = ...,
+        stall_timeout_s: _builtins.float = ...,
+        buffer: _builtins.int = ...,
+        max_staleness: _builtins.int = ...,
+        scale_work: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["chip", b"chip", "codec", b"codec", "join_timeout_s", b"join_timeout_s", "min_workers", b"min_workers", "preset", b"preset", "round_timeout_s", b"round_timeout_s", "rounds", b"rounds", "seed", b"seed", "settings", b"settings", "strategy", b"strategy", "trace", b"trace", "workers", b"workers", "workload", b"workload"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["buffer", b"buffer", "chip", b"chip", "codec", b"codec", "join_timeout_s", b"join_timeout_s", "max_staleness", b"max_staleness", "min_workers", b"min_workers", "preset", b"preset", "round_timeout_s", b"round_timeout_s", "rounds", b"rounds", "scale_work", b"scale_work", "seed", b"seed", "settings", b"settings", "stall_timeout_s", b"stall_timeout_s", "strategy", b"strategy", "trace", b"trace", "updates", b"updates", "workers", b"workers", "workload", b"workload"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -404,3 +426,46 @@ class ResumeRunResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ResumeRunResponse: _TypeAlias = ResumeRunResponse  # noqa: Y015
+
+@_typing.final
+class DrainWorkerRequest(_message.Message):
+    """DrainWorkerRequest asks to let a worker go."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """name identifies the worker."""
+    reason: _builtins.str
+    """reason is one line for people; the worker logs it."""
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        reason: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["name", b"name", "reason", b"reason"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DrainWorkerRequest: _TypeAlias = DrainWorkerRequest  # noqa: Y015
+
+@_typing.final
+class DrainWorkerResponse(_message.Message):
+    """DrainWorkerResponse confirms that the worker was asked to leave."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DrainWorkerResponse: _TypeAlias = DrainWorkerResponse  # noqa: Y015

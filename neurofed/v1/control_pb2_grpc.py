@@ -61,6 +61,11 @@ class ControlServiceStub:
                 request_serializer=neurofed_dot_v1_dot_control__pb2.ResumeRunRequest.SerializeToString,
                 response_deserializer=neurofed_dot_v1_dot_control__pb2.ResumeRunResponse.FromString,
                 _registered_method=True)
+        self.DrainWorker = channel.unary_unary(
+                '/neurofed.v1.ControlService/DrainWorker',
+                request_serializer=neurofed_dot_v1_dot_control__pb2.DrainWorkerRequest.SerializeToString,
+                response_deserializer=neurofed_dot_v1_dot_control__pb2.DrainWorkerResponse.FromString,
+                _registered_method=True)
 
 
 class ControlServiceServicer:
@@ -103,6 +108,13 @@ class ControlServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def DrainWorker(self, request, context):
+        """DrainWorker asks a worker to leave; it gets no more tasks until it joins again. NOT_FOUND: no such worker is connected.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_ControlServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -130,6 +142,11 @@ def add_ControlServiceServicer_to_server(servicer, server):
                     servicer.ResumeRun,
                     request_deserializer=neurofed_dot_v1_dot_control__pb2.ResumeRunRequest.FromString,
                     response_serializer=neurofed_dot_v1_dot_control__pb2.ResumeRunResponse.SerializeToString,
+            ),
+            'DrainWorker': grpc.unary_unary_rpc_method_handler(
+                    servicer.DrainWorker,
+                    request_deserializer=neurofed_dot_v1_dot_control__pb2.DrainWorkerRequest.FromString,
+                    response_serializer=neurofed_dot_v1_dot_control__pb2.DrainWorkerResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -269,6 +286,33 @@ class ControlService:
             '/neurofed.v1.ControlService/ResumeRun',
             neurofed_dot_v1_dot_control__pb2.ResumeRunRequest.SerializeToString,
             neurofed_dot_v1_dot_control__pb2.ResumeRunResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def DrainWorker(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/neurofed.v1.ControlService/DrainWorker',
+            neurofed_dot_v1_dot_control__pb2.DrainWorkerRequest.SerializeToString,
+            neurofed_dot_v1_dot_control__pb2.DrainWorkerResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -45,6 +45,8 @@ class ControlServiceStub:
     """PauseRun lets a run rest once its current round is safe, until ResumeRun; others go first. NOT_FOUND: no such run."""
     ResumeRun: _grpc.UnaryUnaryMultiCallable[_control_pb2.ResumeRunRequest, _control_pb2.ResumeRunResponse]
     """ResumeRun lets a paused, stopped or failed run go on from its newest checkpoint. NOT_FOUND: no such run."""
+    DrainWorker: _grpc.UnaryUnaryMultiCallable[_control_pb2.DrainWorkerRequest, _control_pb2.DrainWorkerResponse]
+    """DrainWorker asks a worker to leave; it gets no more tasks until it joins again. NOT_FOUND: no such worker is connected."""
 
 @_typing.type_check_only
 class ControlServiceAsyncStub(ControlServiceStub):
@@ -63,6 +65,8 @@ class ControlServiceAsyncStub(ControlServiceStub):
     """PauseRun lets a run rest once its current round is safe, until ResumeRun; others go first. NOT_FOUND: no such run."""
     ResumeRun: _aio.UnaryUnaryMultiCallable[_control_pb2.ResumeRunRequest, _control_pb2.ResumeRunResponse]  # type: ignore[assignment]
     """ResumeRun lets a paused, stopped or failed run go on from its newest checkpoint. NOT_FOUND: no such run."""
+    DrainWorker: _aio.UnaryUnaryMultiCallable[_control_pb2.DrainWorkerRequest, _control_pb2.DrainWorkerResponse]  # type: ignore[assignment]
+    """DrainWorker asks a worker to leave; it gets no more tasks until it joins again. NOT_FOUND: no such worker is connected."""
 
 class ControlServiceServicer(metaclass=_abc_1.ABCMeta):
     """ControlService queues, lists, pauses and stops runs. One is trained at a time, in the order of submission.
@@ -108,5 +112,13 @@ class ControlServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_control_pb2.ResumeRunResponse, _abc.Awaitable[_control_pb2.ResumeRunResponse]]:
         """ResumeRun lets a paused, stopped or failed run go on from its newest checkpoint. NOT_FOUND: no such run."""
+
+    @_abc_1.abstractmethod
+    def DrainWorker(
+        self,
+        request: _control_pb2.DrainWorkerRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_control_pb2.DrainWorkerResponse, _abc.Awaitable[_control_pb2.DrainWorkerResponse]]:
+        """DrainWorker asks a worker to leave; it gets no more tasks until it joins again. NOT_FOUND: no such worker is connected."""
 
 def add_ControlServiceServicer_to_server(servicer: ControlServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -281,6 +281,9 @@ class Event(_message.Message):
     RUN_PAUSED_FIELD_NUMBER: _builtins.int
     RUN_RESUMED_FIELD_NUMBER: _builtins.int
     WORKER_QUARANTINED_FIELD_NUMBER: _builtins.int
+    TASK_WITHDRAWN_FIELD_NUMBER: _builtins.int
+    WORKER_DRAINED_FIELD_NUMBER: _builtins.int
+    SAMPLES_PUBLISHED_FIELD_NUMBER: _builtins.int
     seq: _builtins.int
     """seq numbers the run's events from 1 without gaps."""
     time_unix_s: _builtins.float
@@ -365,6 +368,18 @@ class Event(_message.Message):
     def worker_quarantined(self) -> Global___WorkerQuarantined:
         """worker_quarantined says that a worker broke a rule and gets no more tasks in this run."""
 
+    @_builtins.property
+    def task_withdrawn(self) -> Global___TaskWithdrawn:
+        """task_withdrawn says that a worker's task is not needed any more."""
+
+    @_builtins.property
+    def worker_drained(self) -> Global___WorkerDrained:
+        """worker_drained says that a worker was asked to leave and gets no more tasks."""
+
+    @_builtins.property
+    def samples_published(self) -> Global___SamplesPublished:
+        """samples_published shows what the global model makes of some examples."""
+
     def __init__(
         self,
         *,
@@ -390,12 +405,15 @@ class Event(_message.Message):
         run_paused: Global___RunPaused | None = ...,
         run_resumed: Global___RunResumed | None = ...,
         worker_quarantined: Global___WorkerQuarantined | None = ...,
+        task_withdrawn: Global___TaskWithdrawn | None = ...,
+        worker_drained: Global___WorkerDrained | None = ...,
+        samples_published: Global___SamplesPublished | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["checkpoint_skipped", b"checkpoint_skipped", "checkpoint_written", b"checkpoint_written", "model_evaluated", b"model_evaluated", "pause_requested", b"pause_requested", "payload", b"payload", "result_received", b"result_received", "result_rejected", b"result_rejected", "round_aggregated", b"round_aggregated", "round_started", b"round_started", "run_finished", b"run_finished", "run_paused", b"run_paused", "run_resumed", b"run_resumed", "run_started", b"run_started", "run_submitted", b"run_submitted", "task_failed", b"task_failed", "task_progress", b"task_progress", "task_sent", b"task_sent", "worker_joined", b"worker_joined", "worker_lost", b"worker_lost", "worker_quarantined", b"worker_quarantined", "workers_awaited", b"workers_awaited"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["checkpoint_skipped", b"checkpoint_skipped", "checkpoint_written", b"checkpoint_written", "model_evaluated", b"model_evaluated", "pause_requested", b"pause_requested", "payload", b"payload", "result_received", b"result_received", "result_rejected", b"result_rejected", "round_aggregated", b"round_aggregated", "round_started", b"round_started", "run_finished", b"run_finished", "run_paused", b"run_paused", "run_resumed", b"run_resumed", "run_started", b"run_started", "run_submitted", b"run_submitted", "samples_published", b"samples_published", "task_failed", b"task_failed", "task_progress", b"task_progress", "task_sent", b"task_sent", "task_withdrawn", b"task_withdrawn", "worker_drained", b"worker_drained", "worker_joined", b"worker_joined", "worker_lost", b"worker_lost", "worker_quarantined", b"worker_quarantined", "workers_awaited", b"workers_awaited"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["checkpoint_skipped", b"checkpoint_skipped", "checkpoint_written", b"checkpoint_written", "model_evaluated", b"model_evaluated", "pause_requested", b"pause_requested", "payload", b"payload", "result_received", b"result_received", "result_rejected", b"result_rejected", "round_aggregated", b"round_aggregated", "round_started", b"round_started", "run_finished", b"run_finished", "run_paused", b"run_paused", "run_resumed", b"run_resumed", "run_started", b"run_started", "run_submitted", b"run_submitted", "seq", b"seq", "task_failed", b"task_failed", "task_progress", b"task_progress", "task_sent", b"task_sent", "time_unix_s", b"time_unix_s", "worker_joined", b"worker_joined", "worker_lost", b"worker_lost", "worker_quarantined", b"worker_quarantined", "workers_awaited", b"workers_awaited"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["checkpoint_skipped", b"checkpoint_skipped", "checkpoint_written", b"checkpoint_written", "model_evaluated", b"model_evaluated", "pause_requested", b"pause_requested", "payload", b"payload", "result_received", b"result_received", "result_rejected", b"result_rejected", "round_aggregated", b"round_aggregated", "round_started", b"round_started", "run_finished", b"run_finished", "run_paused", b"run_paused", "run_resumed", b"run_resumed", "run_started", b"run_started", "run_submitted", b"run_submitted", "samples_published", b"samples_published", "seq", b"seq", "task_failed", b"task_failed", "task_progress", b"task_progress", "task_sent", b"task_sent", "task_withdrawn", b"task_withdrawn", "time_unix_s", b"time_unix_s", "worker_drained", b"worker_drained", "worker_joined", b"worker_joined", "worker_lost", b"worker_lost", "worker_quarantined", b"worker_quarantined", "workers_awaited", b"workers_awaited"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_payload: _TypeAlias = _typing.Literal["run_submitted", "workers_awaited", "run_started", "worker_joined", "worker_lost", "round_started", "task_sent", "task_progress", "result_received", "result_rejected", "task_failed", "round_aggregated", "model_evaluated", "checkpoint_written", "run_finished", "checkpoint_skipped", "pause_requested", "run_paused", "run_resumed", "worker_quarantined"]  # noqa: Y015
+    _WhichOneofReturnType_payload: _TypeAlias = _typing.Literal["run_submitted", "workers_awaited", "run_started", "worker_joined", "worker_lost", "round_started", "task_sent", "task_progress", "result_received", "result_rejected", "task_failed", "round_aggregated", "model_evaluated", "checkpoint_written", "run_finished", "checkpoint_skipped", "pause_requested", "run_paused", "run_resumed", "worker_quarantined", "task_withdrawn", "worker_drained", "samples_published"]  # noqa: Y015
     _WhichOneofArgType_payload: _TypeAlias = _typing.Literal["payload", b"payload"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_payload) -> _WhichOneofReturnType_payload | None: ...
 
@@ -1053,6 +1071,116 @@ class WorkerQuarantined(_message.Message):
 Global___WorkerQuarantined: _TypeAlias = WorkerQuarantined  # noqa: Y015
 
 @_typing.final
+class TaskWithdrawn(_message.Message):
+    """TaskWithdrawn says that a worker's task is not needed any more; it was no fault of the worker."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    WORKER_FIELD_NUMBER: _builtins.int
+    ROUND_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    worker: _builtins.str
+    """worker identifies the worker."""
+    round: _builtins.int
+    """round is the round."""
+    reason: _builtins.str
+    """reason is one line for people."""
+    def __init__(
+        self,
+        *,
+        worker: _builtins.str = ...,
+        round: _builtins.int = ...,
+        reason: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["reason", b"reason", "round", b"round", "worker", b"worker"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___TaskWithdrawn: _TypeAlias = TaskWithdrawn  # noqa: Y015
+
+@_typing.final
+class WorkerDrained(_message.Message):
+    """WorkerDrained says that a worker was asked to leave and gets no more tasks."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """name identifies the worker."""
+    reason: _builtins.str
+    """reason is one line for people."""
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        reason: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["name", b"name", "reason", b"reason"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___WorkerDrained: _TypeAlias = WorkerDrained  # noqa: Y015
+
+@_typing.final
+class SamplesPublished(_message.Message):
+    """SamplesPublished shows what the global model makes of some examples."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ROUND_FIELD_NUMBER: _builtins.int
+    SAMPLES_FIELD_NUMBER: _builtins.int
+    round: _builtins.int
+    """round is the round whose model it was; 0 is the initial model."""
+    @_builtins.property
+    def samples(self) -> _containers.RepeatedCompositeFieldContainer[Global___Sample]:
+        """samples are a few pictures with captions."""
+
+    def __init__(
+        self,
+        *,
+        round: _builtins.int = ...,
+        samples: _abc.Iterable[Global___Sample] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["round", b"round", "samples", b"samples"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SamplesPublished: _TypeAlias = SamplesPublished  # noqa: Y015
+
+@_typing.final
+class Sample(_message.Message):
+    """Sample is a picture with a caption."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    FILE_FIELD_NUMBER: _builtins.int
+    CAPTION_FIELD_NUMBER: _builtins.int
+    file: _builtins.str
+    """file is the name of a PNG within the run's folder."""
+    caption: _builtins.str
+    """caption is one line for people."""
+    def __init__(
+        self,
+        *,
+        file: _builtins.str = ...,
+        caption: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["caption", b"caption", "file", b"file"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Sample: _TypeAlias = Sample  # noqa: Y015
+
+@_typing.final
 class RunFinished(_message.Message):
     """RunFinished closes the log."""
 
@@ -1124,6 +1252,7 @@ class Snapshot(_message.Message):
     ROUNDS_FIELD_NUMBER: _builtins.int
     WORKERS_FIELD_NUMBER: _builtins.int
     NOTES_FIELD_NUMBER: _builtins.int
+    SAMPLES_FIELD_NUMBER: _builtins.int
     run_id: _builtins.str
     """run_id names the run."""
     version: _builtins.str
@@ -1166,6 +1295,10 @@ class Snapshot(_message.Message):
     def notes(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """notes are the remarkable events in words: losses, refusals, restarts."""
 
+    @_builtins.property
+    def samples(self) -> Global___SamplesPublished:
+        """samples are the pictures published last."""
+
     def __init__(
         self,
         *,
@@ -1185,10 +1318,11 @@ class Snapshot(_message.Message):
         rounds: _abc.Iterable[Global___RoundView] | None = ...,
         workers: _abc.Iterable[Global___WorkerView] | None = ...,
         notes: _abc.Iterable[_builtins.str] | None = ...,
+        samples: Global___SamplesPublished | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["spec", b"spec"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["samples", b"samples", "spec", b"spec"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["commit", b"commit", "exit_code", b"exit_code", "initial_metrics", b"initial_metrics", "model_bytes", b"model_bytes", "notes", b"notes", "parameters", b"parameters", "reason", b"reason", "rounds", b"rounds", "run_id", b"run_id", "seq", b"seq", "spec", b"spec", "started_unix_s", b"started_unix_s", "state", b"state", "updated_unix_s", b"updated_unix_s", "version", b"version", "workers", b"workers"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["commit", b"commit", "exit_code", b"exit_code", "initial_metrics", b"initial_metrics", "model_bytes", b"model_bytes", "notes", b"notes", "parameters", b"parameters", "reason", b"reason", "rounds", b"rounds", "run_id", b"run_id", "samples", b"samples", "seq", b"seq", "spec", b"spec", "started_unix_s", b"started_unix_s", "state", b"state", "updated_unix_s", b"updated_unix_s", "version", b"version", "workers", b"workers"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1325,6 +1459,9 @@ class WorkerRound(_message.Message):
     BYTES_DOWN_FIELD_NUMBER: _builtins.int
     METRICS_FIELD_NUMBER: _builtins.int
     REASON_FIELD_NUMBER: _builtins.int
+    BEGAN_UNIX_S_FIELD_NUMBER: _builtins.int
+    BEGAN_STEP_FIELD_NUMBER: _builtins.int
+    MOVED_UNIX_S_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """name identifies the worker."""
     state: Global___WorkerState.ValueType
@@ -1341,6 +1478,12 @@ class WorkerRound(_message.Message):
     """bytes_down counts the serialised frames sent to it, measured."""
     reason: _builtins.str
     """reason says why its part failed."""
+    began_unix_s: _builtins.float
+    """began_unix_s is when it told of its first step, in seconds since 1970."""
+    began_step: _builtins.int
+    """began_step is the step it told of then."""
+    moved_unix_s: _builtins.float
+    """moved_unix_s is when it told of its last step, in seconds since 1970."""
     @_builtins.property
     def metrics(self) -> _containers.ScalarMap[_builtins.str, _builtins.float]:
         """metrics are the numbers it reported."""
@@ -1357,10 +1500,13 @@ class WorkerRound(_message.Message):
         bytes_down: _builtins.int = ...,
         metrics: _abc.Mapping[_builtins.str, _builtins.float] | None = ...,
         reason: _builtins.str = ...,
+        began_unix_s: _builtins.float = ...,
+        began_step: _builtins.int = ...,
+        moved_unix_s: _builtins.float = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["bytes_down", b"bytes_down", "bytes_up", b"bytes_up", "examples", b"examples", "metrics", b"metrics", "name", b"name", "reason", b"reason", "state", b"state", "step", b"step", "steps", b"steps"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["began_step", b"began_step", "began_unix_s", b"began_unix_s", "bytes_down", b"bytes_down", "bytes_up", b"bytes_up", "examples", b"examples", "metrics", b"metrics", "moved_unix_s", b"moved_unix_s", "name", b"name", "reason", b"reason", "state", b"state", "step", b"step", "steps", b"steps"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1379,6 +1525,7 @@ class WorkerView(_message.Message):
     PRESENT_FIELD_NUMBER: _builtins.int
     REFUSED_FIELD_NUMBER: _builtins.int
     QUARANTINED_FIELD_NUMBER: _builtins.int
+    DRAINED_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """name identifies the worker."""
     chip: _builtins.str
@@ -1393,6 +1540,8 @@ class WorkerView(_message.Message):
     """refused counts its results that were refused."""
     quarantined: _builtins.str
     """quarantined says why it gets no more tasks; empty where it does."""
+    drained: _builtins.str
+    """drained says why it was asked to leave; empty where it was not, or came back."""
     def __init__(
         self,
         *,
@@ -1403,10 +1552,11 @@ class WorkerView(_message.Message):
         present: _builtins.bool = ...,
         refused: _builtins.int = ...,
         quarantined: _builtins.str = ...,
+        drained: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["chip", b"chip", "cores", b"cores", "name", b"name", "present", b"present", "quarantined", b"quarantined", "refused", b"refused", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["chip", b"chip", "cores", b"cores", "drained", b"drained", "name", b"name", "present", b"present", "quarantined", b"quarantined", "refused", b"refused", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -7,14 +7,14 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
 from neurofed.errors import UpdateError
-from server.aggregation.base import Update
-from server.aggregation.fedavg import FEDAVG, MAX_EXAMPLES
+from server.aggregation.base import Update, most_examples
+from server.aggregation.fedavg import FEDAVG
 
 # A busy machine is no failure.
 untimed = settings(deadline=None, max_examples=60, suppress_health_check=[HealthCheck.too_slow])
 
 values = st.floats(-64, 64, width=32)
-MOST = MAX_EXAMPLES // 8
+MOST = most_examples(8)
 
 
 def _tensor(elements=values):

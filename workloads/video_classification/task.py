@@ -14,6 +14,7 @@ from neuro_engine.network import SpikingNetwork
 from workloads import partition
 from workloads.base import Batch, evaluate_classifier
 from workloads.moving_actions import CLASSES, MovingActions, Split, labels
+from workloads.samples import Sample
 from workloads.settings import require
 from workloads.video_classification.model import build
 from workloads.video_classification.settings import Settings
@@ -22,6 +23,7 @@ from workloads.video_classification.settings import Settings
 _PARTITION, _ORDER = 101, 102
 _CALIBRATION_CLIPS = 4 * len(CLASSES)
 _TEST_BATCH = 120
+_SAMPLES = 6
 
 
 class VideoClassification:
@@ -95,6 +97,21 @@ class VideoClassification:
         """Accuracy and loss on the test clips."""
         return evaluate_classifier(model, self.test_batches(), self.loss)
 
+    def samples(self, model: nn.Module) -> list[Sample]:
+        """Frames of a few test clips, with the class that the model names and the true one."""
+        count = min(_SAMPLES, self._settings.test_clips)
+        every = self._settings.test_clips // count
+        # The classes take turns: from each part of the test set, one clip, of another class where the part has all.
+        indices = [i * every + (2 * i - i * every) % min(every, len(CLASSES)) for i in range(count)]
+        batch, training = self._batch("test", indices), model.training
+        model.eval()
+        with torch.no_grad():
+            sure, named = model(batch.inputs).softmax(dim=1).max(dim=1)
+        model.train(training)
+        films = (batch.inputs[:, :, 0].clamp(0, 1) * 255).byte().numpy().swapaxes(0, 1)
+        rows = zip(films, batch.targets.tolist(), named.tolist(), sure.tolist(), strict=True)
+        return [Sample(_caption(CLASSES[true], CLASSES[said], p), _film(frames)) for frames, true, said, p in rows]
+
     def _parts(self, partitions: int) -> list[NDArray[np.int64]]:
         s = self._settings
         require(
@@ -111,3 +128,15 @@ class VideoClassification:
         clips = self._clips.clips(split, indices, take)
         inputs = np.ascontiguousarray(clips.swapaxes(0, 1)[:, :, None])
         return Batch(torch.from_numpy(inputs), torch.from_numpy(labels(indices)))
+
+
+def _caption(true: str, said: str, probability: float) -> str:
+    verdict = "right" if said == true else f"wrong, it is {true}"
+    return f"{said} at {100 * probability:.0f} %: {verdict}"
+
+
+def _film(frames: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Frames (T, S, S) in two rows, in the order of time, with a line between them."""
+    framed = np.pad(frames, ((0, len(frames) % 2), (0, 1), (0, 1)), constant_values=96)
+    half = len(framed) // 2
+    return np.vstack([np.hstack(list(framed[:half])), np.hstack(list(framed[half:]))])[:-1, :-1]

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from neurofed import eventlog
 from neurofed.errors import DataError, RunStateError, StorageError
 from neurofed.eventlog import EventLog, fold_log, read_events, to_json_line
 from neurofed.v1 import control_pb2 as c
@@ -137,6 +138,16 @@ def test_a_snapshot_is_a_copy(path: Path) -> None:
         log.emit(m.RunSubmitted(run_id="r"))
         log.snapshot().run_id = "other"
         assert log.snapshot().run_id == "r"
+
+
+def test_a_snapshot_that_was_made_smaller_says_the_same(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(eventlog, "_COMPACT_EVENTS", 3)
+    with EventLog(path) as log:
+        log.emit(m.RoundStarted(round=1, workers=["a"]))
+        for step in range(1, 8):
+            log.emit(m.TaskProgress(worker="a", round=1, step=step, steps=9, values={"loss": 1 / step}))
+            assert log.snapshot() == fold_log(path)
+    assert log.snapshot().rounds[0].workers[0].step == 7
 
 
 def test_many_threads_write_whole_lines_in_order(path: Path) -> None:

@@ -7,7 +7,16 @@ from collections.abc import Iterable
 import pytest
 from google.protobuf.message import Message
 
-from neurofed.runstate import MAX_NOTES, fold, fold_all, is_finished, one_line, run_state_name, worker_state_name
+from neurofed.runstate import (
+    MAX_NOTES,
+    fold,
+    fold_all,
+    is_finished,
+    one_line,
+    run_state_name,
+    steps_per_s,
+    worker_state_name,
+)
 from neurofed.v1 import control_pb2 as c
 from neurofed.v1 import monitor_pb2 as m
 
@@ -233,3 +242,34 @@ def test_names_of_states() -> None:
 def test_one_line() -> None:
     assert one_line(" a\n b\tc\x07 ") == "a b c\ufffd"
     assert one_line("abcdef", 4) == "abc…"
+
+
+def test_a_drained_worker_leaves_rather_than_being_lost() -> None:
+    drained = m.WorkerDrained(name="a", reason="an operator asked it to leave")
+    snapshot = folded(m.RoundStarted(round=1, workers=["a"]), drained)
+    assert snapshot.workers[0].drained == "an operator asked it to leave"
+    snapshot = folded(m.RoundStarted(round=1, workers=["a"]), drained, LOST)
+    assert not snapshot.workers[0].present
+    assert snapshot.notes[-1] == "round 1: a left"
+    assert folded(drained, m.WorkerJoined(name="a")).workers[0].drained == ""
+
+
+def test_the_latest_samples_are_kept() -> None:
+    first = m.SamplesPublished(round=1, samples=[m.Sample(file="a", caption="b")])
+    second = m.SamplesPublished(round=2, samples=[m.Sample(file="c", caption="d")])
+    assert folded(first, second).samples == second
+
+
+def test_speed_is_that_between_the_first_and_the_last_step_told_of() -> None:
+    def at(*steps: int) -> float | None:
+        told = [m.TaskProgress(worker="a", round=1, step=step, steps=99) for step in steps]
+        return steps_per_s(in_round_one(sent(), *told))
+
+    assert at(5) is None
+    assert at(5, 9, 25) == 10.0  # events are a second apart: 20 steps in 2 s
+    assert at(5, 9, 2, 5) == 3.0  # a task that was begun again counts from its first word
+
+
+def test_who_is_awaited_is_not_there() -> None:
+    snapshot = folded(m.RunStarted(workers=["a", "b"]), m.WorkersAwaited(wanted=2, joined=["b"]))
+    assert [(worker.name, worker.present) for worker in snapshot.workers] == [("a", False), ("b", True)]

@@ -23,6 +23,10 @@ FULL = _spec(
     chip="my.toml",
     join_timeout_s=0.25,
     round_timeout_s=1.5,
+    stall_timeout_s=0.5,
+    buffer=4,
+    max_staleness=7,
+    scale_work=True,
     settings={"lr": "0.01", "name": "grün", "quote": '"'},
 )
 
@@ -31,7 +35,7 @@ FULL = _spec(
 @pytest.mark.parametrize("trace", [True, False])
 def test_a_run_configuration_is_the_run(run, trace):
     run = RunSpec.FromString(run.SerializeToString())
-    run.trace = trace
+    run.trace, run.scale_work = trace, run.scale_work and trace
     config = spec.to_run_config(run)
     assert spec.from_run_config(config) == run
     assert spec.to_run_config(spec.from_run_config(config)) == config
@@ -66,6 +70,14 @@ BOUNDS = [
     ("join-timeout-s", float("inf")),
     ("round-timeout-s", -1.0),
     ("round-timeout-s", 1e6),
+    ("stall-timeout-s", -1.0),
+    ("stall-timeout-s", float("nan")),
+    ("updates", -1),
+    ("updates", spec.DEFAULT_WORKERS + 1),
+    ("buffer", -1),
+    ("buffer", spec.DEFAULT_WORKERS + 1),
+    ("max-staleness", -1),
+    ("max-staleness", spec.MAX_ROUNDS + 1),
 ]
 
 
@@ -110,6 +122,30 @@ def test_a_value_of_the_wrong_type_is_a_configuration_error(key, value):
 @pytest.mark.parametrize(("workers", "least", "expected"), [(5, 0, 3), (4, 0, 3), (1, 0, 1), (2, 0, 2), (5, 2, 2)])
 def test_quorum(workers, least, expected):
     assert spec.quorum(RunSpec(workers=workers, min_workers=least)) == expected
+
+
+@pytest.mark.parametrize("field", ["updates", "buffer"])
+def test_a_round_needs_no_more_updates_than_complete_it(field):
+    assert spec.quorum(RunSpec(workers=9, **{field: 2})) == 2
+    assert spec.quorum(RunSpec(workers=9, **{field: 8})) == 5
+    with pytest.raises(ConfigError, match=r"^min-workers: expected 0 to the 2 that complete a round, got 3"):
+        spec.from_run_config({"min-workers": 3, field: 2})
+
+
+TOGETHER = {"updates": {"updates": 2, "buffer": 2}, "trace": {"scale-work": True, "trace": False}}
+
+
+@pytest.mark.parametrize("name", TOGETHER)
+def test_what_does_not_go_together_is_refused(name):
+    with pytest.raises(ConfigError, match=f"--{name}"):
+        spec.from_run_config(TOGETHER[name])
+
+
+def test_a_run_of_an_older_version_has_no_stall_limit():
+    old = _spec()
+    old.ClearField("stall_timeout_s")
+    old.ClearField("max_staleness")
+    assert spec.from_run_config(spec.to_run_config(old)).stall_timeout_s == 0.0
 
 
 def test_settings_are_read_from_pairs():

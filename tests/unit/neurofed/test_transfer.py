@@ -6,8 +6,8 @@ import pytest
 
 from neurofed import transfer
 from neurofed.errors import DamagedError, DataError
-from neurofed.transfer import CHUNK_BYTES, BlobReceiver, Outbox, Sending, chunk_at
-from neurofed.v1.fleet_pb2 import Chunk, Received
+from neurofed.transfer import CHUNK_BYTES, BlobReceiver, Outbox, Sending, chunk_at, chunk_frame
+from neurofed.v1.fleet_pb2 import Chunk, Received, WorkRequest, WorkResponse
 from neurofed.v1.records_pb2 import Blob
 
 BLOB = bytes(range(256)) * 4
@@ -46,6 +46,15 @@ def test_a_blob_comes_back_whole(size, on_disk, tmp_path):
 def test_the_checksum_is_the_one_of_rfc_3720():
     assert chunk_at(b"123456789", 0).crc32c == 0xE3069283
     assert chunk_at(bytes(32), 0).crc32c == 0x8A9136AA
+
+
+@pytest.mark.parametrize("kind", [WorkRequest, WorkResponse])
+@pytest.mark.parametrize("size", [1, 127, 128, CHUNK_BYTES - 1, CHUNK_BYTES, CHUNK_BYTES + 100, 2 * CHUNK_BYTES + 1])
+def test_a_frame_has_the_bytes_that_protocol_buffers_give_it(kind, size):
+    blob = bytes(range(1, 252)) * (size // 251 + 1)
+    for offset in range(0, size, CHUNK_BYTES):
+        frame = chunk_frame(kind, blob[:size], offset)
+        assert frame == kind(chunk=chunk_at(blob[:size], offset)).SerializeToString()
 
 
 @pytest.mark.parametrize("size", [101, 1 << 62, -1])

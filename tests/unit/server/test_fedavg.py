@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from neurofed.errors import UpdateError
-from server.aggregation.base import Update
-from server.aggregation.fedavg import FEDAVG, MAX_ABS, MAX_EXAMPLES
+from server.aggregation.base import MAX_ABS, MAX_EXAMPLES, Update, most_examples
+from server.aggregation.fedavg import FEDAVG
 
 SHAPES = {"layers.a.weight": (5, 3, 2), "layers.a.gain": (5,), "empty": (0, 4)}
 
@@ -126,15 +126,17 @@ def test_a_bad_update_is_refused_and_leaves_no_mark(case, position):
 @pytest.mark.parametrize("value", [MAX_ABS, -MAX_ABS])
 def test_extremes_do_not_overflow(workers, value):
     model = {"w": np.full(3, value, np.float32)}
-    result = _average(model, [Update(model, MAX_EXAMPLES // workers)] * workers)
+    result = _average(model, [Update(model, most_examples(workers))] * workers)
     assert result["w"].tolist() == [value] * 3
 
 
 def test_the_most_examples_are_shared_among_the_workers():
     update = _updates(1)[0]
-    FEDAVG.add(FEDAVG.init(update.model, 4), Update(update.model, MAX_EXAMPLES // 4))
+    most = most_examples(1024)
+    assert most == MAX_EXAMPLES // 1024
+    FEDAVG.add(FEDAVG.init(update.model, 1024), Update(update.model, most))
     with pytest.raises(UpdateError, match="examples"):
-        FEDAVG.add(FEDAVG.init(update.model, 4), Update(update.model, MAX_EXAMPLES // 4 + 1))
+        FEDAVG.add(FEDAVG.init(update.model, 1024), Update(update.model, most + 1))
 
 
 def test_nothing_added_is_an_error():

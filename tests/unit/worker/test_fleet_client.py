@@ -86,7 +86,7 @@ def link(aggregator):
 @pytest.fixture
 def worker(aggregator, link):
     with Worker(link.address) as worker:
-        aggregator.wait_until(aggregator.fleet.workers)
+        aggregator.wait_until(lambda: [w for w in aggregator.fleet.workers() if w.connected])
         yield worker
 
 
@@ -146,7 +146,7 @@ def test_another_aggregator_at_the_address_gets_the_result_of_the_same_task(link
         link.set_open(False)
         link._upstream = ("127.0.0.1", int(successor.address.rpartition(":")[2]))
         link.set_open(True)
-        successor.wait_until(successor.fleet.workers)
+        successor.wait_until(lambda: [w for w in successor.fleet.workers() if w.connected])  # else nobody is told
         worker.hold.set()
         successor.wait_until(lambda: worker.done)
         assert successor.outcomes.empty(), "nobody has asked the worker here yet"
@@ -217,7 +217,7 @@ def test_a_worker_leaves_at_once_where_nobody_waits_for_what_it_has(aggregator, 
         link.set_open(False)
         link._upstream = ("127.0.0.1", int(successor.address.rpartition(":")[2]))
         link.set_open(True)
-        successor.wait_until(successor.fleet.workers)
+        successor.wait_until(lambda: [w for w in successor.fleet.workers() if w.connected])  # else nobody is told
 
         async def drain():
             successor.fleet.drain("maintenance")

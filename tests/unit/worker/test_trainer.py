@@ -1,3 +1,4 @@
+import json
 import math
 
 import pytest
@@ -62,7 +63,7 @@ def test_tracing_changes_no_bit(arrays):
     traced = Trainer(_config(), "core20_28nm").train(arrays, 0, PARTS, 1, _quiet)
     plain = Trainer(_config(trace=False), "core20_28nm").train(arrays, 0, PARTS, 1, _quiet)
     assert _bits(traced.arrays) == _bits(plain.arrays)
-    assert set(plain.numbers) == {metrics.NUM_EXAMPLES, metrics.LOSS, metrics.TRAIN_S}
+    assert set(plain.numbers) == {metrics.NUM_EXAMPLES, metrics.STEPS, metrics.LOSS, metrics.TRAIN_S}
     assert plain.numbers[metrics.LOSS] == traced.numbers[metrics.LOSS]
 
 
@@ -156,3 +157,27 @@ def test_the_key_of_a_run_is_that_of_its_configuration_alone():
     assert run_key(config) == run_key({**config, "server-round": 4})
     assert run_key(dict(reversed(config.items()))) == run_key(config)
     assert run_key(config) != run_key(_config(seed=4))
+
+
+def test_a_fraction_of_the_work_is_the_first_steps_and_weighs_what_was_used(arrays):
+    """What is begun of a step is done as a whole."""
+    trainer = Trainer(_config(), "core20_28nm")
+    whole = trainer.train(arrays, 0, PARTS, 1, _quiet)
+    steps = whole.numbers[metrics.STEPS]
+    told = []
+    half = trainer.train(arrays, 0, PARTS, 1, lambda *step: told.append(step), 0.5)
+    assert half.numbers[metrics.STEPS] == len(told) == math.ceil(steps / 2)
+    assert {of for _, of, _ in told} == {len(told)}
+    least = trainer.train(arrays, 0, PARTS, 1, _quiet, 1e-9)
+    assert least.numbers[metrics.STEPS] == 1
+    assert 0 < least.numbers[metrics.NUM_EXAMPLES] < whole.numbers[metrics.NUM_EXAMPLES] == 16
+    assert least.numbers[metrics.CHIP_S] < half.numbers[metrics.CHIP_S] < whole.numbers[metrics.CHIP_S]
+    assert _bits(trainer.train(arrays, 0, PARTS, 1, _quiet, 1.0).arrays) == _bits(whole.arrays)
+
+
+def test_examples_seen_twice_weigh_once(arrays):
+    settings = json.dumps({**SETTINGS, "local_epochs": "2"})
+    twice = Trainer({**_config(), "settings": settings}, "core20_28nm")
+    numbers = [twice.train(arrays, 0, PARTS, 1, _quiet, work).numbers for work in (1.0, 0.75, 0.25)]
+    assert [n[metrics.NUM_EXAMPLES] for n in numbers][:2] == [16, 16]
+    assert numbers[2][metrics.NUM_EXAMPLES] < 16

@@ -1,0 +1,1 @@
+"""What keeps a machine from being a good worker, and what to do about it."""

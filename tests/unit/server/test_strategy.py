@@ -1,0 +1,342 @@
+"""The strategy on a scripted grid: who is asked for what, and what becomes of it. Numbers are computed by hand."""
+
+import math
+
+import numpy as np
+import pytest
+from flwr.app import Error, Message, MetricRecord, RecordDict
+from flwr.proto.node_pb2 import NodeInfo
+
+from neurofed import flower, metrics
+from neurofed.errors import ConfigError, NotEnoughWorkersError
+from neurofed.v1 import monitor_pb2
+from server.aggregation.fedavg import FEDAVG
+from server.grid import FleetGrid
+from server.quarantine import Quarantine
+from server.strategy import Mailbox, RuleStrategy
+
+STEP = {"a": 1.0, "b": 2.0, "c": 4.0, "d": 8.0}
+"""How far each worker moves the model."""
+CHIP_S = {"a": 1.0, "b": 2.0, "c": 4.0, "d": 8.0}
+STEPS = 8
+
+
+class FlowerGrid:
+    """Workers that finish in a scripted order, on what Flower's grid offers.
+
+    `order` names who finishes next; `!name` finishes with an error. Whoever is named and has nothing to do is passed
+    over; when it is used up, nobody finishes any more.
+    """
+
+    def __init__(self, names, order=""):
+        self.names, self.order = list(names), iter(order.split())
+        self.open, self.asked, self.withdrawn = {}, [], []
+        self.sent = []
+        flower.set_identity(1, flower.SERVER_NODE_ID)
+
+    def get_nodes(self):
+        return [NodeInfo(node_id=ord(name), name=name) for name in self.names]
+
+    def push_messages(self, messages):
+        task_ids = []
+        for message in messages:
+            (config,) = message.content.config_records.values()
+            name, number = chr(message.metadata.dst_node_id), config["server-round"]
+            (arrays,) = message.content.array_records.values()
+            self.asked.append((number, name))
+            self.sent.append((name, dict(config), float(flower.to_numpy(arrays)["w"][0])))
+            task_ids.append(f"{number}/{name}")
+            self.open[name] = (task_ids[-1], message)
+        return task_ids
+
+    def _next(self):
+        while self.open:
+            name = next(self.order, "")
+            if not name:
+                return self._reply(min(self.open), fails=True)
+            if name.removeprefix("!") in self.open:
+                return self._reply(name.removeprefix("!"), fails=name.startswith("!"))
+        return None
+
+    def _reply(self, name, fails):
+        _, message = self.open.pop(name)
+        flower.set_identity(1, message.metadata.dst_node_id)
+        try:
+            if fails:
+                return Message(Error(2, "it failed"), reply_to=message)
+            (config,), (arrays,) = message.content.config_records.values(), message.content.array_records.values()
+            steps = math.ceil(STEPS * config.get("work", 1.0))
+            numbers = {metrics.NUM_EXAMPLES: 1, metrics.STEPS: steps, metrics.CHIP_S: CHIP_S[name] * steps}
+            model = {"w": flower.to_numpy(arrays)["w"] + np.float32(STEP[name])}
+            records = {"arrays": flower.to_record(model), "metrics": MetricRecord(numbers)}
+            return Message(RecordDict(records), reply_to=message)
+        finally:
+            flower.set_identity(1, flower.SERVER_NODE_ID)
+
+    def send_and_receive(self, messages, *, timeout=None):
+        waiting = set(self.push_messages(messages))
+        return self._exchange(waiting)
+
+    def _exchange(self, waiting):
+        try:
+            while (reply := self._next()) is not None:
+                yield reply
+        finally:
+            self._withdraw(waiting)
+
+    def _withdraw(self, task_ids):
+        for name, (task_id, _) in sorted(self.open.items()):
+            if task_id in task_ids:
+                self.withdrawn.append(task_id)
+                del self.open[name]
+
+
+class OpenGrid(FlowerGrid):
+    """The same with what rounds that overlap need."""
+
+    def receive(self):
+        return self._next()
+
+    def withdraw(self, task_ids, reason):
+        assert reason
+        self._withdraw(set(task_ids))
+
+
+class Run:
+    """A strategy at work, and what it left."""
+
+    def __init__(self, grid, rounds, first_round=1, start=0.0, state=None, after=None, **how):
+        self.events, self.models, self.states = [], [], []
+        self.strategy = RuleStrategy(
+            FEDAVG,
+            **{"partitions": len(grid.names), "quorum": 1, **how},
+            quarantine=Quarantine("run", self.events.append),
+            emit=self.events.append,
+            after_round=self._after,
+        )
+        if state:
+            self.strategy.restore(state)
+        self._hook = after or (lambda number: None)
+        self.strategy.start(grid, flower.to_record(_model(start)), rounds, first_round=first_round)
+
+    def _after(self, number, model, state):
+        self.models.append(float(model["w"][0]))
+        self.states.append(state)
+        self._hook(number)
+
+    def of(self, kind):
+        return [event for event in self.events if isinstance(event, kind)]
+
+
+def _model(value):
+    return {"w": np.full(2, value, np.float32)}
+
+
+def test_the_fleets_grid_is_a_mailbox():
+    assert issubclass(FleetGrid, Mailbox)
+    assert isinstance(OpenGrid("a"), Mailbox)
+    assert not isinstance(FlowerGrid("a"), Mailbox)
+
+
+# -- rounds that wait for all, or for enough
+
+
+def test_by_default_a_round_is_the_mean_of_all():
+    run = Run(FlowerGrid("abc", "c a b  a b c"), 2)
+    assert run.models == pytest.approx([7 / 3, 14 / 3])
+    assert [event.updates for event in run.of(monitor_pb2.RoundAggregated)] == [3, 3]
+
+
+def test_a_round_is_complete_with_enough_updates_and_the_rest_is_withdrawn():
+    grid = FlowerGrid("abcd", "d b  a a c")
+    run = Run(grid, 2, enough=2)
+    assert run.models == [5.0, 5.0 + 2.5]
+    assert grid.withdrawn == ["1/a", "1/c", "2/b", "2/d"]
+    assert [list(event.workers) for event in run.of(monitor_pb2.RoundStarted)] == [list("abcd")] * 2
+
+
+def test_failures_do_not_count_towards_enough():
+    grid = FlowerGrid("abc", "!a b !c")
+    run = Run(grid, 1, enough=2)
+    assert run.models == [2.0]
+    assert grid.withdrawn == []
+
+
+def test_a_round_below_its_quorum_ends_the_run():
+    with pytest.raises(NotEnoughWorkersError, match="round 1: expected updates of at least 2 workers, got 1"):
+        Run(FlowerGrid("abc", "!a b !c"), 1, quorum=2, enough=2)
+
+
+# -- rounds that overlap
+
+
+def test_a_late_update_counts_in_a_later_round_by_its_age():
+    """Round 1 is the mean of 1 and 2. In round 2, c comes with 4 on top of the old model: 1.5 + 4/sqrt(2), and a."""
+    grid = OpenGrid("abc", "a b  c a")
+    run = Run(grid, 2, enough=2, max_staleness=5)
+    assert run.models == pytest.approx([1.5, 2 + math.sqrt(2)], rel=1e-6)
+    second = run.of(monitor_pb2.RoundAggregated)[1]
+    assert second.updates == 2
+    assert second.train_metrics[metrics.STALENESS] == 0.5
+    assert metrics.STALENESS not in run.of(monitor_pb2.RoundAggregated)[0].train_metrics
+
+
+def test_the_order_within_a_buffer_is_without_effect():
+    one = Run(OpenGrid("abc", "a b  c a"), 2, enough=2, max_staleness=5)
+    other = Run(OpenGrid("abc", "b a  a c"), 2, enough=2, max_staleness=5)
+    assert one.models == other.models
+    digests = [[e.model_sha256 for e in run.of(monitor_pb2.RoundAggregated)] for run in (one, other)]
+    assert digests[0] == digests[1]
+
+
+def test_who_is_done_gets_the_newest_model_at_once_and_none_twice():
+    grid = OpenGrid("abc", "a a a b  c c a")
+    Run(grid, 2, enough=2, max_staleness=5)
+    assert grid.asked == [(1, "a"), (1, "b"), (1, "c"), (2, "a"), (2, "b"), (2, "c")]
+    assert [(name, value) for name, _, value in grid.sent[3:]] == [("a", 1.5), ("b", 1.5), ("c", 1.5)]
+
+
+def test_a_buffer_of_all_without_late_ones_is_the_plain_mean():
+    plain = Run(FlowerGrid("abc", "a b c " * 3), 3)
+    buffered = Run(OpenGrid("abc", "c b a " * 3), 3, enough=3, max_staleness=5)
+    assert buffered.models == plain.models
+
+
+def test_what_is_too_late_is_withdrawn_and_its_worker_gets_the_newest_model():
+    grid = OpenGrid("abc", "a b  a b  a b  c a")
+    run = Run(grid, 4, enough=2, max_staleness=2)
+    assert grid.withdrawn == ["1/c", "4/b"], "c in round 4, as three rounds late; b as the run ends"
+    assert [number for number, name in grid.asked if name == "c"] == [1, 4]
+    assert run.models == pytest.approx([1.5, 3.0, 4.5, 4.5 + 2.5])
+
+
+def test_an_update_exactly_as_late_as_allowed_counts():
+    run = Run(OpenGrid("abc", "a b  a b  c a"), 3, enough=2, max_staleness=2)
+    assert run.models[2] == pytest.approx(3.0 + (4 / math.sqrt(3) + 1) / 2)
+
+
+def test_a_failed_worker_is_asked_again_with_the_next_model():
+    grid = OpenGrid("abc", "!a b c  a b")
+    run = Run(grid, 2, enough=2, max_staleness=5)
+    assert [number for number, name in grid.asked if name == "a"] == [1, 2]
+    assert run.models == [3.0, 4.5]
+
+
+def test_a_round_goes_on_with_its_quorum_when_nobody_is_left():
+    run = Run(OpenGrid("abc", "a !b c"), 1, enough=3, quorum=2, max_staleness=5)
+    assert run.models == [2.5]
+    with pytest.raises(NotEnoughWorkersError):
+        Run(OpenGrid("abc", "a !b !c"), 1, enough=3, quorum=2, max_staleness=5)
+
+
+def test_a_worker_that_comes_within_a_round_is_asked_at_the_next_reply():
+    class Growing(OpenGrid):
+        def receive(self):
+            reply = super().receive()
+            self.names = ["a", "b", "c"]
+            return reply
+
+    grid = Growing("ab", "a b c")
+    run = Run(grid, 1, enough=3, max_staleness=5, partitions=3)
+    assert grid.asked == [(1, "a"), (1, "b"), (1, "c")]
+    assert run.models == pytest.approx([7 / 3])
+
+
+def test_nothing_is_under_way_once_the_rounds_end():
+    grid = OpenGrid("abc", "a b")
+    Run(grid, 1, enough=2, max_staleness=5)
+    assert grid.withdrawn == ["1/c"]
+    grid = OpenGrid("abc", "a b")
+
+    def pause(number):
+        raise InterruptedError
+
+    with pytest.raises(InterruptedError):
+        Run(grid, 2, enough=2, max_staleness=5, after=pause)
+    assert (grid.withdrawn, grid.open) == (["1/c"], {})
+
+
+def test_a_resumed_run_sends_what_was_under_way_again():
+    grid = OpenGrid("abc", "c a")
+    run = Run(grid, 2, first_round=2, start=1.5, state={"parts": {"a": 0, "b": 1, "c": 2}}, enough=2, max_staleness=5)
+    assert grid.asked == [(2, "a"), (2, "b"), (2, "c")]
+    assert run.models == [1.5 + 2.5]
+
+
+def test_a_bad_update_of_an_old_model_goes_into_quarantine_too():
+    class Poisoned(OpenGrid):
+        def _reply(self, name, fails):
+            reply = super()._reply(name, fails)
+            if name == "c":
+                reply.content["arrays"] = flower.to_record({"w": np.array([math.nan, 1], np.float32)})
+            return reply
+
+    run = Run(Poisoned("abc", "a b  c a b"), 2, enough=2, max_staleness=5)
+    assert run.models == [1.5, 3.0]
+    assert [event.name for event in run.of(monitor_pb2.WorkerQuarantined)] == ["c"]
+
+
+def test_on_flowers_own_engines_rounds_do_not_overlap():
+    with pytest.raises(ConfigError, match=r"^buffer: "):
+        Run(FlowerGrid("a"), 1, enough=1, max_staleness=5)
+
+
+# -- work by speed
+
+
+def _work(grid):
+    return [(config["server-round"], name, config.get("work")) for name, config, _ in grid.sent]
+
+
+def test_slow_chips_do_less_from_the_second_round_on():
+    grid = FlowerGrid("abc", "a b c  c b a")
+    Run(grid, 2, scale_work=True)
+    assert _work(grid) == [(1, "a", 1.0), (1, "b", 1.0), (1, "c", 1.0), (2, "a", 1.0), (2, "b", 0.5), (2, "c", 0.25)]
+
+
+def test_the_fastest_that_is_there_sets_the_pace():
+    grid = FlowerGrid("abc", "a b c  b c")
+
+    def leave(number):
+        grid.names = ["b", "c"]
+
+    Run(grid, 2, scale_work=True, after=leave)
+    assert _work(grid)[3:] == [(2, "b", 1.0), (2, "c", 0.5)]
+
+
+def test_without_the_policy_no_message_speaks_of_work():
+    grid = FlowerGrid("ab", "a b a b")
+    run = Run(grid, 2)
+    assert all("work" not in config for _, config, _ in grid.sent)
+    assert run.states[-1]["speeds"] == {}
+
+
+def test_a_resumed_run_shares_the_work_out_as_it_would_have():
+    order = "c b a  a c b  b a c  c a b"
+    whole = FlowerGrid("abc", order)
+    run = Run(whole, 4, scale_work=True)
+    resumed = FlowerGrid("abc", " ".join(order.split()[6:]))
+    again = Run(resumed, 4, first_round=3, start=run.models[1], state=run.states[1], scale_work=True)
+    assert _work(resumed) == _work(whole)[6:]
+    assert again.models == run.models[2:]
+
+
+# -- who has which part
+
+
+def test_the_part_of_a_lost_worker_goes_to_one_that_stands_by():
+    grid = FlowerGrid("abc", "a b  b c  c b a")
+
+    def change(number):
+        grid.names = ["b", "c"] if number == 1 else ["a", "b", "c"]
+
+    Run(grid, 3, partitions=2, after=change)
+    parts = [(config["server-round"], name, config["partition-id"]) for name, config, _ in grid.sent]
+    assert parts == [(1, "a", 0), (1, "b", 1), (2, "b", 1), (2, "c", 0), (3, "b", 1), (3, "c", 0)]
+
+
+def test_the_part_of_a_worker_in_quarantine_does_not_lie_idle():
+    grid = FlowerGrid("abc", "a b  b c")
+    state = {"parts": {"a": 0, "b": 1}, "quarantined": {"a": "it lied"}}
+    Run(grid, 2, first_round=2, partitions=2, state=state)
+    assert [(name, config["partition-id"]) for name, config, _ in grid.sent] == [("b", 1), ("c", 0)]
