@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterable, Mapping
+from importlib.metadata import entry_points
 
 from neurofed.errors import ConfigError, UnknownNameError, nearest
 from neurofed.v1.control_pb2 import RunSpec
@@ -19,7 +20,12 @@ DEFAULT_ROUND_TIMEOUT_S = 600.0
 DEFAULT_STALL_TIMEOUT_S = 300.0
 DEFAULT_MAX_STALENESS = 20
 CODECS = ("dense",)
-STRATEGIES = ("fedavg",)
+STRATEGIES = (
+    "fedavg", "fedavgm", "fedadam", "fedyogi", "fedadagrad", "norm-clipping", "centred-clipping", "geometric-median",
+    "median", "trimmed-mean", "krum", "multi-krum", "bulyan",
+)  # fmt: skip
+STRATEGY_GROUP = "neurofed.strategies"
+"""Entry points of rules that other packages bring."""
 MAX_WORKERS = 10_000
 MAX_ROUNDS = 1_000_000
 
@@ -61,7 +67,9 @@ def validate(spec: RunSpec) -> None:
     if spec.codec not in CODECS:
         raise UnknownNameError(f"codec {spec.codec!r}: {nearest(spec.codec, CODECS)}")
     if spec.strategy not in STRATEGIES:
-        raise UnknownNameError(f"strategy {spec.strategy!r}: {nearest(spec.strategy, STRATEGIES)}")
+        known = [*STRATEGIES, *(point.name for point in entry_points(group=STRATEGY_GROUP))]
+        if spec.strategy not in known:
+            raise UnknownNameError(f"strategy {spec.strategy!r}: {nearest(spec.strategy, known)}")
 
 
 def _validate_rounds(spec: RunSpec) -> None:

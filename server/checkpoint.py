@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,8 @@ from neurofed.tensors import Array
 
 KEEP = 3
 """How many of the newest checkpoints stay on disk; the older ones are there should the newest be damaged."""
+_MEMORY = "rule/"
+"""Before the names of what the rule remembers: no parameter of a network has a slash in its name."""
 _NAME = re.compile(r"round-(\d{6,})\.safetensors")
 
 
@@ -30,11 +32,13 @@ class Checkpoint:
         round_number: the round, from 1; 0 is the calibrated initial model.
         model: the global model.
         state: the strategy's own state, JSON-serialisable.
+        memory: what the aggregation rule remembers, by name.
     """
 
     round_number: int
     model: Mapping[str, Array]
     state: Mapping[str, Any]
+    memory: Mapping[str, Array] = field(default_factory=dict)
 
 
 def _silent(_file: Path, _reason: str) -> None:
@@ -55,7 +59,8 @@ class CheckpointStore:
         """
         path = self.folder / f"round-{checkpoint.round_number:06d}.safetensors"
         facts = {"round": checkpoint.round_number, "state": checkpoint.state}
-        statefile.write(path, checkpoint.model, facts)
+        remembered = {_MEMORY + name: array for name, array in checkpoint.memory.items()}
+        statefile.write(path, {**checkpoint.model, **remembered}, facts)
         for old in self._paths()[KEEP:]:
             old.unlink(missing_ok=True)
         return path
@@ -93,4 +98,6 @@ def _load(path: Path) -> Checkpoint:
     arrays, facts = statefile.read(path)
     if path.name != f"round-{facts['round']:06d}.safetensors":
         raise ValueError(f"it holds round {facts['round']}")
-    return Checkpoint(facts["round"], arrays, facts["state"])
+    model = {name: array for name, array in arrays.items() if not name.startswith(_MEMORY)}
+    memory = {name.removeprefix(_MEMORY): array for name, array in arrays.items() if name not in model}
+    return Checkpoint(facts["round"], model, facts["state"], memory)

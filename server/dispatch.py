@@ -7,7 +7,7 @@ from typing import Protocol
 
 from google.protobuf.message import Message as Payload
 
-from neurofed.errors import DamagedError, DataError
+from neurofed.errors import DamagedError, DataError, StorageError
 from neurofed.v1 import fleet_pb2, monitor_pb2
 from server.quarantine import Quarantine
 from server.roster import Outcome, Worker
@@ -111,7 +111,10 @@ def _upload(fleet: Fleet, worker: Worker, stream: WorkStream, frame: Incoming) -
     except DataError as error:
         fleet.refuse(worker, stream, task_id, str(error))
     except OSError as error:
-        fleet.settle(worker, Outcome(task_id, error=f"the aggregator has no room for the update: {error.strerror}"))
+        fault = StorageError(
+            f"expected the disk to take the update of {worker.name}, got: {error.strerror}: make room, then resume"
+        )
+        fleet.settle(worker, Outcome(task_id, error="the aggregator has no room for the update", fault=fault))
 
 
 def _open(fleet: Fleet, worker: Worker, stream: WorkStream, frame: Incoming) -> None:

@@ -15,7 +15,7 @@ from neurofed.runstate import one_line
 from neurofed.v1 import monitor_pb2
 from server.admission import NormScreen
 from server.aggregation import stale
-from server.aggregation.base import Model, Rule, Update
+from server.aggregation.base import NOTHING, Memory, Model, Rule, Update
 from server.quarantine import Quarantine
 
 _AVERAGED = (metrics.LOSS, metrics.ACCURACY, metrics.SPIKE_RATE, metrics.GRADIENT_DENSITY)
@@ -46,11 +46,12 @@ class Gathering:
         number: the round.
         model: the global model it begins with.
         expected: how many updates may come.
+        memory: what the rule remembers of the rounds before.
     """
 
-    def __init__(self, judges: Judges, number: int, model: Model, expected: int) -> None:
+    def __init__(self, judges: Judges, number: int, model: Model, expected: int, memory: Memory = NOTHING) -> None:
         self._judges, self._number, self._model = judges, number, model
-        self._state = judges.rule.init(model, expected)
+        self._state = judges.rule.init(model, expected, memory)
         self._reported: list[Mapping[str, Any]] = []
         self._distances: list[float] = []
         self._staleness: list[int] = []
@@ -59,6 +60,11 @@ class Gathering:
     def count(self) -> int:
         """Updates added so far."""
         return len(self._reported)
+
+    @property
+    def memory(self) -> Memory:
+        """What the rule remembers for the next round; asked after `finish`."""
+        return self._judges.rule.memory(self._state)
 
     def add(self, worker: str, update: Update, numbers: Mapping[str, Any], base: Model, staleness: int = 0) -> bool:
         """Add an update; False where it is refused.

@@ -205,6 +205,8 @@ class FleetGrid(Grid):
             raise StoppedError("the run was stopped")
         if outcome.task_id not in self._open:
             return
+        if outcome.fault:
+            raise outcome.fault
         task = self._open.pop(outcome.task_id)
         message, worker = task.message, task.worker
         round_number = _round_of(message)

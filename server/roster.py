@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from neurofed.errors import StorageError
 from neurofed.tensors import Buffer
 from neurofed.transfer import CHUNK_BYTES, chunk_at
 from neurofed.v1 import fleet_pb2, monitor_pb2, records_pb2
@@ -52,6 +53,7 @@ class Outcome:
         error: why there is no content, in one line.
         rejected: True where a result came and was refused.
         lost: True where the worker is gone.
+        fault: why the aggregator itself cannot go on.
     """
 
     task_id: str
@@ -61,6 +63,7 @@ class Outcome:
     error: str = ""
     rejected: bool = False
     lost: bool = False
+    fault: StorageError | None = None
 
 
 @dataclass(slots=True)

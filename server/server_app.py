@@ -6,10 +6,10 @@ The same app runs on our fleet and on Flower's own engines; there `services` is 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from flwr.app import ArrayRecord, ConfigRecord, Context, MetricRecord, RecordDict
 from flwr.serverapp import Grid, ServerApp
@@ -19,8 +19,8 @@ from neurofed import flower, spec
 from neurofed.eventlog import EventLog
 from neurofed.v1 import monitor_pb2
 from neurofed.v1.control_pb2 import RunSpec
-from server.aggregation.base import Model, Rule
-from server.aggregation.fedavg import FEDAVG
+from server.aggregation import rule
+from server.aggregation.base import Model
 from server.checkpoint import Checkpoint, CheckpointStore
 from server.grid import FleetGrid
 from server.quarantine import Quarantine
@@ -33,8 +33,6 @@ if TYPE_CHECKING:
     from torch import nn
 
     from workloads.base import FederatedTask
-
-RULES: Mapping[str, Rule[Any]] = {rule.name: rule for rule in (FEDAVG,)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +86,7 @@ def _run(grid: Grid, run: RunSpec, services: Services) -> None:
     task = workload.prepare(settings, run.seed)
     rounds = run.rounds or settings.rounds
     strategy = RuleStrategy(
-        RULES[run.strategy],
+        rule(run.strategy),
         partitions=run.workers,
         quorum=spec.quorum(run),
         enough=run.updates or run.buffer,
@@ -96,7 +94,9 @@ def _run(grid: Grid, run: RunSpec, services: Services) -> None:
         scale_work=run.scale_work,
         quarantine=grid.quarantine if isinstance(grid, FleetGrid) else Quarantine("", services.emit),
         emit=services.emit,
-        after_round=lambda number, model, state: _save(services, Checkpoint(number, model, state), rounds),
+        after_round=lambda number, model, state: _save(
+            services, Checkpoint(number, model, state, strategy.memory), rounds
+        ),
     )
     model = task.build_model()
     checkpoint = services.checkpoints.newest(
@@ -104,6 +104,7 @@ def _run(grid: Grid, run: RunSpec, services: Services) -> None:
     )
     if checkpoint:
         strategy.restore(checkpoint.state)
+        strategy.memory = checkpoint.memory
         arrays, first_round = flower.to_record(checkpoint.model), checkpoint.round_number + 1
     else:
         task.calibrate(model)

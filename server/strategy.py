@@ -23,7 +23,7 @@ from neurofed import flower, metrics
 from neurofed.errors import ConfigError, UpdateError
 from neurofed.v1 import monitor_pb2
 from server.admission import NormScreen
-from server.aggregation.base import Model, Rule, Update
+from server.aggregation.base import NOTHING, Memory, Model, Rule, Update
 from server.gather import Gathering, Judges
 from server.parts import Parts
 from server.quarantine import Quarantine
@@ -68,6 +68,9 @@ class RuleStrategy(Strategy):
         quarantine: who is given no more tasks.
         emit: takes the events.
         after_round: called with round, model and this strategy's state once a round is evaluated; it makes it durable.
+
+    Attributes:
+        memory: what the rule remembers of the rounds so far; of a resumed run, as in its checkpoint.
     """
 
     def __init__(
@@ -94,6 +97,7 @@ class RuleStrategy(Strategy):
         self._flights: dict[int, _Flight] = {}
         self._asked: set[int] = set()
         self._ttl_s: float | None = None
+        self.memory: Memory = NOTHING
 
     # -- state across a restart
 
@@ -155,7 +159,14 @@ class RuleStrategy(Strategy):
         for name, part in parts.items():
             if (node_id := nodes[name]) in self._flights or node_id in self._asked:
                 continue
-            entries = {**config, "server-round": number, "partition-id": part, "num-partitions": self._parts.count}
+            told = self._judges.rule.client
+            entries = {
+                **config,
+                **told,
+                "server-round": number,
+                "partition-id": part,
+                "num-partitions": self._parts.count,
+            }
             if name in work:
                 entries["work"] = work[name]
             records = RecordDict({ARRAYS: arrays, CONFIG: ConfigRecord(entries)})
@@ -174,7 +185,7 @@ class RuleStrategy(Strategy):
         """
         overlaps = self._max_staleness is not None
         expected = self._enough if overlaps else len(self._asked)
-        gathering = Gathering(self._judges, server_round, self._models[server_round], expected)
+        gathering = Gathering(self._judges, server_round, self._models[server_round], expected, self.memory)
         for reply in replies:
             flight = self._flights.pop(reply.metadata.src_node_id, None)
             if not reply.has_error():
@@ -184,6 +195,7 @@ class RuleStrategy(Strategy):
         if isinstance(replies, Generator):
             replies.close()  # says that the rest is not needed
         model, means = gathering.finish(self._quorum)
+        self.memory = gathering.memory
         return flower.to_record(model), MetricRecord(dict(means))
 
     def _add(self, gathering: Gathering, reply: Message, number: int, began: int) -> None:

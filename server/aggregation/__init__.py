@@ -14,6 +14,7 @@ from importlib.metadata import EntryPoint, entry_points
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from neurofed.errors import ConfigError, UnknownNameError, nearest
+from neurofed.spec import STRATEGY_GROUP
 from server.aggregation import centre, coordinates, fedavg, krum, optimizers, scaffold
 from server.aggregation.base import Rule
 from workloads.settings import override
@@ -22,9 +23,6 @@ if TYPE_CHECKING:
     from _typeshed import DataclassInstance
 
 S = TypeVar("S", bound="DataclassInstance")
-
-GROUP = "neurofed.strategies"
-"""The entry-point group."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +65,7 @@ BUILT_IN: Mapping[str, Family[Any]] = {
 
 def installed() -> Mapping[str, EntryPoint]:
     """Entry points of rules that other packages bring, by name; none of them is imported."""
-    return {point.name: point for point in sorted(entry_points(group=GROUP), key=lambda p: p.name)}
+    return {point.name: point for point in sorted(entry_points(group=STRATEGY_GROUP), key=lambda p: p.name)}
 
 
 def rule(name: str, settings: Mapping[str, object] | None = None) -> Rule[Any]:

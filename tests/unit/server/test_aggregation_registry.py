@@ -48,7 +48,7 @@ def test_what_is_wrong_is_said(name, settings, error):
 
 
 def _install(monkeypatch, value):
-    points = EntryPoints([EntryPoint("mine", value, aggregation.GROUP)])
+    points = EntryPoints([EntryPoint("mine", value, aggregation.STRATEGY_GROUP)])
     monkeypatch.setattr(aggregation, "entry_points", lambda group: points.select(group=group))
 
 

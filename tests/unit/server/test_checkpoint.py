@@ -43,6 +43,15 @@ def test_what_is_saved_is_read_bit_by_bit(store):
     _same(CheckpointStore(store.folder).newest(), _checkpoint(12))
 
 
+def test_what_the_rule_remembers_is_kept_apart_from_the_model(store):
+    memory = {"momentum/w": np.arange(3, dtype=np.float64), "rounds": np.array(2, np.int64)}
+    store.save(Checkpoint(1, {"w": np.ones(3, np.float32)}, {}, memory))
+    got = store.newest()
+    assert got.model.keys() == {"w"}
+    assert got.memory.keys() == memory.keys()
+    assert all(got.memory[name].tobytes() == array.tobytes() for name, array in memory.items())
+
+
 def test_the_rows_of_a_transposed_array_come_back_in_order(store):
     array = np.arange(12, dtype=np.float32).reshape(3, 4).T
     store.save(Checkpoint(1, {"w": array}, {}))

@@ -582,6 +582,6 @@ def test_a_full_disk_is_no_fault_of_the_worker(aggregator, join, monkeypatch):
     monkeypatch.setattr("os.pwrite", full)
     assert worker.answer(task, model).accepted
     outcome = aggregator.outcome()
-    assert "no room for the update: No space left" in outcome.error
+    assert "the update of w, got: No space left on device" in str(outcome.fault)
     assert not outcome.rejected
     assert aggregator.of(monitor_pb2.WorkerQuarantined) == []

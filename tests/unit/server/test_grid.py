@@ -8,7 +8,7 @@ from flwr.app import Array, ArrayRecord, ConfigRecord, Message, MessageType, Rec
 from support_fleet import Aggregator, ScriptedWorker, content_of, model_of
 
 from neurofed import flower
-from neurofed.errors import StoppedError
+from neurofed.errors import StoppedError, StorageError
 from neurofed.v1 import fleet_pb2, monitor_pb2
 from server import grid as grid_module
 from server.grid import FleetGrid
@@ -191,6 +191,17 @@ def test_a_stopped_run_waits_for_nobody():
         grid.receive()
     assert sorted(fleet.cancelled) == ["run/1/train/a", "run/1/train/b"]
     assert grid.receive() is None
+
+
+def test_an_aggregator_that_cannot_go_on_says_why():
+    fleet = Fleet("ab")
+    grid = _grid(fleet)
+    replies = grid.send_and_receive(_messages(fleet))
+    assignment = fleet.tasks["b"]
+    assignment.deliver(Outcome(assignment.task.task_id, error="no room", fault=StorageError("the disk is full")))
+    with pytest.raises(StorageError, match="the disk is full"):
+        list(replies)
+    assert sorted(fleet.cancelled) == ["run/1/train/a", "run/1/train/b"]
 
 
 def test_progress_counts_as_a_sign_and_a_heartbeat_does_not():

@@ -10,6 +10,7 @@ from flwr.proto.node_pb2 import NodeInfo
 from neurofed import flower, metrics
 from neurofed.errors import ConfigError, NotEnoughWorkersError
 from neurofed.v1 import monitor_pb2
+from server.aggregation import rule
 from server.aggregation.fedavg import FEDAVG
 from server.grid import FleetGrid
 from server.quarantine import Quarantine
@@ -105,10 +106,10 @@ class OpenGrid(FlowerGrid):
 class Run:
     """A strategy at work, and what it left."""
 
-    def __init__(self, grid, rounds, first_round=1, start=0.0, state=None, after=None, **how):
-        self.events, self.models, self.states = [], [], []
+    def __init__(self, grid, rounds, first_round=1, start=0.0, state=None, after=None, rule=FEDAVG, memory=None, **how):
+        self.events, self.models, self.states, self.memories = [], [], [], []
         self.strategy = RuleStrategy(
-            FEDAVG,
+            rule,
             **{"partitions": len(grid.names), "quorum": 1, **how},
             quarantine=Quarantine("run", self.events.append),
             emit=self.events.append,
@@ -116,12 +117,15 @@ class Run:
         )
         if state:
             self.strategy.restore(state)
+        if memory:
+            self.strategy.memory = memory
         self._hook = after or (lambda number: None)
         self.strategy.start(grid, flower.to_record(_model(start)), rounds, first_round=first_round)
 
     def _after(self, number, model, state):
         self.models.append(float(model["w"][0]))
         self.states.append(state)
+        self.memories.append(dict(self.strategy.memory))
         self._hook(number)
 
     def of(self, kind):
@@ -165,6 +169,16 @@ def test_failures_do_not_count_towards_enough():
 def test_a_round_below_its_quorum_ends_the_run():
     with pytest.raises(NotEnoughWorkersError, match="round 1: expected updates of at least 2 workers, got 1"):
         Run(FlowerGrid("abc", "!a b !c"), 1, quorum=2, enough=2)
+
+
+@pytest.mark.parametrize("name", ["fedavgm", "fedadam", "fedyogi", "fedadagrad"])
+def test_a_rule_remembers_from_round_to_round_and_across_a_restart(name):
+    whole = Run(FlowerGrid("ab", "a b " * 4), 4, rule=rule(name))
+    forgetful = Run(FlowerGrid("ab", "a b " * 2), 4, 3, start=whole.models[1], state=whole.states[1], rule=rule(name))
+    again = Run(
+        FlowerGrid("ab", "a b " * 2), 4, 3, whole.models[1], whole.states[1], rule=rule(name), memory=whole.memories[1]
+    )
+    assert again.models == whole.models[2:] != forgetful.models
 
 
 # -- rounds that overlap
