@@ -38,14 +38,14 @@ def set_identity(run_number: int, node_id: int) -> None:
 def content_of(records: RecordDict) -> tuple[pb.Content, bytes]:
     """Split Flower's records into a header and the bytes of all arrays."""
     content, blobs = pb.Content(), []
-    for name, record in records.array_records.items():
+    for name, record in array_records(records).items():
         arrays = to_numpy(record)
         content.arrays[name].CopyFrom(tensors.manifest_of(arrays))
         content.array_order.append(name)
         blobs.append(tensors.pack(arrays))
-    for name, metrics in records.metric_records.items():
+    for name, metrics in metric_records(records).items():
         _write_record(content.metrics[name], metrics)
-    for name, config in records.config_records.items():
+    for name, config in config_records(records).items():
         _write_record(content.configs[name], config)
     blob = b"".join(blobs)
     content.blob.size_bytes = len(blob)
@@ -81,14 +81,57 @@ def _array_order(content: pb.Content) -> Iterable[str]:
     return content.array_order
 
 
+def array_records(records: RecordDict) -> dict[str, ArrayRecord]:
+    """The array records among them, by name.
+
+    Flower's own property of that name hands out a view that refers back to its owner. Who asks for it leaves a cycle,
+    and all arrays stay in memory until the garbage collector comes by.
+    """
+    return {name: record for name, record in records.items() if isinstance(record, ArrayRecord)}
+
+
+def metric_records(records: RecordDict) -> dict[str, MetricRecord]:
+    """The metric records among them, by name; see `array_records`."""
+    return {name: record for name, record in records.items() if isinstance(record, MetricRecord)}
+
+
+def config_records(records: RecordDict) -> dict[str, ConfigRecord]:
+    """The configuration records among them, by name; see `array_records`."""
+    return {name: record for name, record in records.items() if isinstance(record, ConfigRecord)}
+
+
 def to_numpy(record: ArrayRecord) -> dict[str, tensors.Array]:
     """An array record as numpy arrays, in its order."""
     return {name: array.numpy() for name, array in record.items()}
 
 
 def to_record(arrays: Mapping[str, tensors.Array]) -> ArrayRecord:
-    """Numpy arrays as an array record, in their order; Flower's format has no bfloat16, which becomes float32."""
-    return ArrayRecord({name: Array(_for_flower(array)) for name, array in arrays.items()})
+    """Numpy arrays as an array record, in their order; Flower's format has no bfloat16, which becomes float32.
+
+    The record holds the arrays themselves, not copies.
+    """
+    record = ArrayRecord()
+    for name, array in arrays.items():  # given all at once, Flower copies them
+        record[name] = _Held(_for_flower(array))
+    return record
+
+
+class _Held(Array):
+    """An array as it is: only for Flower's own engines, which want bytes in a file format, is it copied."""
+
+    def __init__(self, array: tensors.Array) -> None:
+        self.dtype, self.shape, self.stype = str(array.dtype), array.shape, Array(np.empty(0)).stype
+        self._array = array.view()
+        self._array.flags.writeable = False
+
+    @property
+    def data(self) -> bytes:  # type: ignore[override]
+        """The array in numpy's file format."""
+        return Array(self._array).data
+
+    def numpy(self) -> tensors.Array:
+        """The array, read-only."""
+        return self._array
 
 
 def _for_flower(array: tensors.Array) -> tensors.Array:

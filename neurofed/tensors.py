@@ -88,9 +88,13 @@ def size_bytes(manifest: pb.Manifest, limit_bytes: int) -> int:
 
 def pack(arrays: Mapping[str, Array]) -> bytes:
     """The bytes of `arrays` in their order, little-endian, row-major."""
-    return b"".join(
-        np.ascontiguousarray(array, dtype=array.dtype.newbyteorder("<")).tobytes() for array in arrays.values()
-    )
+    return b"".join(map(_bytes_of, arrays.values()))
+
+
+def _bytes_of(array: Array) -> memoryview:
+    """The bytes of an array, where they are if they are as on the wire."""
+    flat = np.ascontiguousarray(array, dtype=array.dtype.newbyteorder("<")).reshape(-1)
+    return flat.view(np.uint8).data.toreadonly()
 
 
 def unpack(manifest: pb.Manifest, data: Buffer) -> dict[str, Array]:
@@ -149,4 +153,4 @@ def digest(parts: Sequence[Buffer]) -> bytes:
 def model_digest(arrays: Mapping[str, Array]) -> str:
     """SHA-256 of a model in hexadecimal: of its names, types, shapes and bytes, in the order of names."""
     ordered = {name: arrays[name] for name in sorted(arrays)}
-    return digest([manifest_of(ordered).SerializeToString(deterministic=True), pack(ordered)]).hex()
+    return digest([manifest_of(ordered).SerializeToString(deterministic=True), *map(_bytes_of, ordered.values())]).hex()

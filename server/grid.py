@@ -230,7 +230,7 @@ class FleetGrid(Grid):
 
 def _round_of(message: Message) -> int:
     """Flower's strategies put the round into the configuration."""
-    for config in message.content.config_records.values():
+    for config in flower.config_records(message.content).values():
         if isinstance(number := config.get("server-round"), int):
             return number
     return 0
@@ -242,7 +242,7 @@ _Shared = dict[int, tuple[ArrayRecord, records_pb2.Content, Parcel]]
 
 def _content_of(records: RecordDict, shared: _Shared) -> tuple[records_pb2.Content, Parcel]:
     """Header and bytes of a message; a model that goes to several workers is serialised once."""
-    arrays = list(records.array_records.items())
+    arrays = list(flower.array_records(records).items())
     if len(arrays) != 1:
         content, blob = flower.content_of(records)
         return content, Parcel(blob)
@@ -261,7 +261,7 @@ def _content_of(records: RecordDict, shared: _Shared) -> tuple[records_pb2.Conte
 
 def _received_event(worker: str, round_number: int, bytes_up: int, records: RecordDict) -> monitor_pb2.ResultReceived:
     numbers: dict[str, float | int] = {}
-    for record in records.metric_records.values():
+    for record in flower.metric_records(records).values():
         numbers.update({k: v for k, v in record.items() if isinstance(v, int | float)})
     examples = numbers.get(metrics.NUM_EXAMPLES)
     return monitor_pb2.ResultReceived(

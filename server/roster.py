@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 
 from neurofed.errors import StorageError
 from neurofed.tensors import Buffer
-from neurofed.transfer import CHUNK_BYTES, chunk_at
+from neurofed.transfer import CHUNK_BYTES, chunk_frame
 from neurofed.v1 import fleet_pb2, monitor_pb2, records_pb2
 from neurofed.v1.monitor_pb2 import WorkerEntry, WorkerState
 from server.intake import Intake
@@ -32,8 +32,7 @@ class Parcel:
     def __init__(self, blob: Buffer) -> None:
         self.size_bytes = len(blob)
         self._frames = tuple(
-            fleet_pb2.WorkResponse(chunk=chunk_at(blob, offset)).SerializeToString()
-            for offset in range(0, len(blob), CHUNK_BYTES)
+            chunk_frame(fleet_pb2.WorkResponse, blob, offset) for offset in range(0, len(blob), CHUNK_BYTES)
         )
 
     def frame(self, offset: int) -> bytes:

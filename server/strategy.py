@@ -296,7 +296,7 @@ def _update_of(records: RecordDict) -> tuple[Update, Mapping[str, Any]]:
     Raises:
         UpdateError: if the reply does not hold one model and one table of numbers with the number of examples.
     """
-    arrays, tables = list(records.array_records.values()), list(records.metric_records.values())
+    arrays, tables = list(flower.array_records(records).values()), list(flower.metric_records(records).values())
     if len(arrays) != 1 or len(tables) != 1:
         raise UpdateError(f"expected one array and one metric record, got {len(arrays)} and {len(tables)}")
     examples = tables[0].get(metrics.NUM_EXAMPLES)

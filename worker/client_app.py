@@ -55,8 +55,8 @@ def build_app(report: Report = _quiet, chip_name: str = spec.DEFAULT_CHIP) -> Cl
 
 
 def _inputs(message: Message) -> tuple[dict[str, Any], Mapping[str, Any]]:
-    arrays = list(message.content.array_records.values())
-    configs = list(message.content.config_records.values())
+    arrays = list(flower.array_records(message.content).values())
+    configs = list(flower.config_records(message.content).values())
     if len(arrays) != 1 or len(configs) != 1:
         raise DataError(f"expected one array and one configuration record, got {len(arrays)} and {len(configs)}")
     return flower.to_numpy(arrays[0]), configs[0]
