@@ -30,6 +30,8 @@ def need_engine() -> Any:
     try:
         client = connect()
         absent = [name for name in IMAGES if not client.images.list(name)]
+        if absent:
+            client.close()
     except EngineError as error:
         reason = str(error)
     else:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import os
+import socket
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
@@ -12,6 +14,7 @@ if TYPE_CHECKING:
     from docker import DockerClient
 
 _TIMEOUT_S = 60
+_USUAL = "unix:///var/run/docker.sock"
 
 
 def connect() -> DockerClient:
@@ -25,14 +28,26 @@ def connect() -> DockerClient:
     except ImportError:
         raise EngineError("expected the package `docker`, got none: pip install 'neurofed[docker]'") from None
     try:
+        _knock(os.environ.get("DOCKER_HOST") or _USUAL)
         client = docker.from_env(timeout=_TIMEOUT_S)
-        client.ping()
     except (docker.errors.DockerException, OSError) as error:
         raise EngineError(
             f"expected a container engine, none answers ({_reason(error)}): start Docker, set DOCKER_HOST, and check "
             "that this user may use it"
         ) from None
     return client
+
+
+def _knock(address: str) -> None:
+    """Try whether anybody listens at a local address: the package would leave its socket open if nobody does.
+
+    Raises:
+        OSError: if nobody does.
+    """
+    scheme, _, path = address.partition("://")
+    if scheme.endswith("unix"):
+        with socket.socket(socket.AF_UNIX) as probe:
+            probe.connect("/" + path.lstrip("/"))
 
 
 @contextlib.contextmanager
