@@ -36,8 +36,8 @@ class Range:
 
     def __str__(self) -> str:
         """The clause that follows "a number" in an error's text."""
-        low = f" of at least {self.minimum}" if self.minimum > -math.inf else ""
-        return f" from {self.minimum} to {self.maximum}" if self.maximum < math.inf else low
+        low = f" of at least {self.minimum:.12g}" if self.minimum > -math.inf else ""
+        return f" from {self.minimum:.12g} to {self.maximum:.12g}" if self.maximum < math.inf else low
 
 
 def from_preset(presets: Mapping[str, S], preset: str, overrides: Mapping[str, object]) -> S:
