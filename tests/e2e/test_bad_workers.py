@@ -47,10 +47,19 @@ def good(federation: Any) -> Iterator[None]:
     """An aggregator with four honest workers."""
     federation.start_server("--out", "runs")
     workers = [ScriptedWorker(federation.address, name).open() for name in GOOD]
+    ended = threading.Event()
+
+    def beat() -> None:
+        while not ended.wait(2.0):
+            for worker in workers:
+                worker.send(heartbeat=fleet_pb2.Heartbeat())
+
     threads = [threading.Thread(target=_work_honestly, args=(worker,), daemon=True) for worker in workers]
+    threads.append(threading.Thread(target=beat, daemon=True))
     for thread in threads:
         thread.start()
     yield
+    ended.set()
     for worker in workers:
         worker.cut()
     for thread in threads:
@@ -174,7 +183,7 @@ def test_one_bad_worker_of_five_leaves_no_trace_in_the_model(federation: Any) ->
             bad.open()
             misbehaviour = threading.Thread(target=_misbehave, args=(bad, kind), daemon=True)
             misbehaviour.start()
-            report = _run(federation, name, "--round-timeout-s", "3" if kind is late else "100")
+            report = _run(federation, name, "--round-timeout-s", "8" if kind is late else "100")
         misbehaviour.join(10)
         assert [view["model_sha256"] for view in report["rounds"]] == expected, name
         events = federation.events(name)
