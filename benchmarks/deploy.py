@@ -7,6 +7,7 @@ images built beforehand; without an engine those numbers are missing, and printe
 from __future__ import annotations
 
 import json
+import os
 import statistics
 import subprocess
 import sys
@@ -119,9 +120,13 @@ def _joined(federation: Federation) -> Mapping[str, float]:
 def _equal_rounds(federation: Federation, plan: Plan, rounds: int) -> float:
     """Rounds whose global model is bit for bit that of `neurofed run` on this machine."""
     run = ["--preset", "tiny", "--rounds", str(rounds), "--seed", str(_SEED), "--run-id", "run"]
+    image = federation.worker("worker-1").attrs["Config"]["Env"]
+    crossover = {"NEUROFED_CROSSOVER": dict(entry.split("=", 1) for entry in image)["NEUROFED_CROSSOVER"]}
     with tempfile.TemporaryDirectory() as out:
         words = [sys.executable, "-m", "neurofed", "run", *run, "--out", out, "--json"]
-        here = json.loads(subprocess.run(words, capture_output=True, check=True).stdout)["rounds"]
+        here = json.loads(
+            subprocess.run(words, capture_output=True, check=True, env={**os.environ, **crossover}).stdout
+        )["rounds"]
     for words in (["submit", *run], ["monitor", "run", "--json"]):
         code, output = federation.command(plan, words)
         if code:

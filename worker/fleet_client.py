@@ -20,6 +20,7 @@ import grpc
 import neurofed
 from neurofed import protocol, rpc
 from neurofed.errors import DamagedError, DataError, LeftFederationError, UnreachableError
+from neurofed.sdnotify import notify
 from neurofed.transfer import MAX_BLOB_BYTES, WINDOW_BYTES, BlobReceiver, Outbox, Sending, chunk_frame
 from neurofed.v1 import fleet_pb2
 from neurofed.v1.fleet_pb2_grpc import FleetServiceStub
@@ -127,12 +128,14 @@ class FleetClient:
             LinkError: if the aggregator refuses this worker, or cannot be reached for too long.
         """
         backoff_s, unreachable_since = _BACKOFF_S[0], time.monotonic()
+        notify(READY="1")
         try:
             while self._still_wanted() and not self._leaving:
                 try:
                     async with rpc.aio_channel(self._address, self._credentials) as channel:
                         joined = await self._join(FleetServiceStub(channel))
                         _LOG.info("%s joined the aggregator at %s", self._identity.name, self._address)
+                        notify(STATUS=f"joined {self._address} as {self._identity.name}")
                         backoff_s = _BACKOFF_S[0]
                         await self._work(channel, joined)
                         unreachable_since = time.monotonic()
@@ -144,9 +147,11 @@ class FleetClient:
                         raise
                 pause_s = backoff_s * random.uniform(0.5, 1.0)  # noqa: S311 (spreads reconnects, no secret)
                 _LOG.info("no aggregator at %s, trying again in %.1f s", self._address, pause_s)
+                notify(STATUS=f"no aggregator at {self._address}", WATCHDOG="1")
                 await asyncio.sleep(pause_s)
                 backoff_s = min(2 * backoff_s, _BACKOFF_S[1])
         finally:
+            notify(STOPPING="1")
             self._jobs.abandon()  # its thread ends at its next step, and the process need not wait for more
         if self._leaving:
             _LOG.info("%s leaves: %s", self._identity.name, self._leaving)
@@ -206,6 +211,7 @@ class FleetClient:
             if time.monotonic() - beaten_s >= interval_s:
                 beaten_s = time.monotonic()
                 stream.send(fleet_pb2.WorkRequest(heartbeat=board.heartbeat()))
+                notify(WATCHDOG="1")
                 if not self._still_wanted():
                     call.cancel()
             await asyncio.sleep(_TICK_S)

@@ -55,9 +55,16 @@ provision() {
     [ -d "$pki/worker-worker-$number" ] || set -- "$@" "worker-$number"
   done
   [ $# = 0 ] || neurofed provision issue $pki worker "$@"
-  hand_out aggregator $pki/server $pki/viewer
+  if [ ! -e $pki/http/tokens ]; then
+    mkdir $pki/http
+    python -c 'from secrets import token_hex as t; print(f"operator {t(24)}\nviewer {t(24)}")' >$pki/http/tokens
+  fi
+  hand_out aggregator $pki/server $pki/viewer $pki/http
   hand_out workers "$pki"/worker-*
   hand_out operator $pki/operator
+  umask 022 # monitoring programs run as other users, and only they see this folder
+  sed -n 's/^viewer //p' $pki/http/tokens >/handout/monitoring/viewer-token
+  cat $pki/server/ca.crt >/handout/monitoring/ca.crt
 }
 
 case ${1:-} in

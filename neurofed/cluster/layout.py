@@ -13,7 +13,7 @@ from typing import Any
 PORT = 9050
 PROJECT, SERVICE, NUMBER = (f"com.docker.compose.{key}" for key in ("project", "service", "container-number"))
 ONE_OFF = "com.docker.compose.oneoff"
-VOLUMES = ("pki", "aggregator-tls", "worker-tls", "operator-tls", "runs", "worker-state")
+VOLUMES = ("pki", "aggregator-tls", "worker-tls", "operator-tls", "monitoring-tls", "runs", "worker-state")
 COMMANDS = ("submit", "runs", "monitor", "workers", "stop", "pause", "resume")
 """Those that talk to an aggregator, and take its address from the environment."""
 _NUMBERED = re.compile(r".*[-_](\d+)")
@@ -68,6 +68,7 @@ class Plan:
                     "aggregator-tls": "/handout/aggregator",
                     "worker-tls": "/handout/workers",
                     "operator-tls": "/handout/operator",
+                    "monitoring-tls": "/handout/monitoring",
                 }
             ),
         }
@@ -82,6 +83,7 @@ class Plan:
             "command": ["server"],
             "mem_limit": self.server_memory,
             "nano_cpus": 2_000_000_000,
+            "environment": {"NEUROFED_SERVER_HTTP": "0.0.0.0:8080", "NEUROFED_HTTP_TOKEN_FILE": "/tls/http/tokens"},
             "volumes": self._mounts({"runs": "/runs"}) | self._mounts({"aggregator-tls": "/tls"}, "ro"),
         }
 
