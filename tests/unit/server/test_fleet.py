@@ -304,7 +304,7 @@ def test_an_old_stream_of_a_worker_that_came_back_is_heard_no_more(aggregator, j
 
 def test_a_drained_worker_gets_no_more_tasks_until_it_joins_again(aggregator, join):
     worker, other = join("w"), join("v")
-    aggregator.wait_until(lambda: len(aggregator.fleet.workers()) == 2)
+    aggregator.wait_until(lambda: sum(w.connected for w in aggregator.fleet.workers()) == 2)
 
     async def drain():
         aggregator.fleet.drain("maintenance", "w")
