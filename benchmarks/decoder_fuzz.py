@@ -7,7 +7,6 @@ budget is counted by tracing every allocation. `tests/fuzz/fuzz_decoder.py` give
 
 from __future__ import annotations
 
-import hashlib
 import random
 import time
 import tracemalloc
@@ -20,8 +19,10 @@ import numpy as np
 from google.protobuf.message import DecodeError
 
 from benchmarks.common import arguments, finish, must
-from neurofed import flower, tensors, transfer
+from neurofed import flower, framing, tensors, transfer
 from neurofed.errors import DataError
+from neurofed.framing import read_frame
+from neurofed.rope import Checksum
 from neurofed.transfer import Sending
 from neurofed.v1 import fleet_pb2, records_pb2
 from server.intake import Intake
@@ -52,7 +53,7 @@ def _content(model: dict[str, tensors.Array]) -> tuple[records_pb2.Content, byte
     content.metrics["metrics"].values["num-examples"].integer = 48
     content.metrics["metrics"].values["loss"].number = 0.5
     content.configs["config"].values["text"].text = "text"
-    content.blob.size_bytes, content.blob.sha256 = len(blob), hashlib.sha256(blob).digest()
+    content.blob.size_bytes, content.blob.xxh3_128 = len(blob), Checksum(blob).digest()
     return content, blob
 
 
@@ -64,7 +65,7 @@ TASK = fleet_pb2.Task(task_id="run/1/train/w", run_id="run", round=1, kind="trai
 
 def one_input(data: bytes) -> str:
     """Decode an input; returns how it ended. Raises what is a crash."""
-    before, transfer.CHUNK_BYTES = transfer.CHUNK_BYTES, _CHUNK_BYTES
+    before, transfer.CHUNK_BYTES = framing.CHUNK_BYTES, _CHUNK_BYTES  # type: ignore[attr-defined]
     try:
         return _decode(split(data))
     except DecodeError:
@@ -72,18 +73,19 @@ def one_input(data: bytes) -> str:
     except DataError as error:
         return type(error).__name__
     finally:
-        transfer.CHUNK_BYTES = before
+        transfer.CHUNK_BYTES = before  # type: ignore[attr-defined]
 
 
 def _decode(frames: Iterable[bytes]) -> str:
     intake, sending = Intake("w"), Sending(TASK.task_id, TASK.content.blob.size_bytes)
-    for frame in frames:
-        request = fleet_pb2.WorkRequest.FromString(frame)
-        match request.WhichOneof("frame"):
+    for data in frames:
+        frame = read_frame(fleet_pb2.WorkRequest, data)
+        request = frame.message
+        if frame.chunk:
+            intake.add(frame.chunk, frame.size_bytes)
+        match frame.kind:
             case "result" if request.result.HasField("content"):
-                intake.open(TASK, request.result, len(frame))
-            case "chunk":
-                intake.add(request.chunk, len(frame))
+                intake.open(TASK, request.result, frame.size_bytes)
             case "received":
                 sending.acknowledge(request.received.offset, request.received.limit)
                 sending.take()
@@ -150,7 +152,7 @@ class Mutator:
             self._random.choice(self._changes)(result, blob)
         if self._random.random() < 0.6:  # consistent lies get farther
             announced = result.content.blob
-            announced.size_bytes, announced.sha256 = len(blob), hashlib.sha256(blob).digest()
+            announced.size_bytes, announced.xxh3_128 = len(blob), Checksum(blob).digest()
         frames = [fleet_pb2.WorkRequest(result=result)]
         for offset in range(0, len(blob), _CHUNK_BYTES):
             frames.append(fleet_pb2.WorkRequest(chunk=chunk_at(blob, offset)))
@@ -198,7 +200,7 @@ class Mutator:
         if self._random.random() < 0.5:
             result.content.blob.size_bytes = self._integer()
         else:
-            result.content.blob.sha256 = self._random.randbytes(self._random.choice((0, 31, 32, 33)))
+            result.content.blob.xxh3_128 = self._random.randbytes(self._random.choice((0, 15, 16, 17)))
 
     def _change_records(self, result: fleet_pb2.Result, _: bytearray) -> None:
         name = self._random.choice(("metrics", "config", "arrays", ""))

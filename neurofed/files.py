@@ -6,17 +6,18 @@ import contextlib
 import os
 import re
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from neurofed.errors import StorageError
+from neurofed.rope import Buffer
 
 _TEMPORARY = re.compile(r"\..+\.[a-z0-9_]{8}")
 """What `write_atomically` calls a file that is not whole yet."""
 
 
-def write_atomically(path: Path, data: bytes, mode: int = 0o644) -> None:
-    """Write `data` to `path`: a temporary file beside it, synced, renamed, the folder synced.
+def write_atomically(path: Path, data: bytes | Iterable[Buffer], mode: int = 0o644) -> None:
+    """Write `data`, be it in parts, to `path`: a temporary file beside it, synced, renamed, the folder synced.
 
     A crash at any moment leaves the old file or the new one. At no moment has the file more rights than `mode`.
 
@@ -29,7 +30,7 @@ def write_atomically(path: Path, data: bytes, mode: int = 0o644) -> None:
         temporary = Path(name)
         try:
             with os.fdopen(handle, "wb") as file:
-                file.write(data)
+                file.writelines([data] if isinstance(data, bytes) else data)
                 file.flush()
                 os.fchmod(file.fileno(), mode)
                 os.fsync(file.fileno())

@@ -20,6 +20,7 @@ from flwr.supercore.task_identity import TaskIdentity
 
 from neurofed import tensors
 from neurofed.errors import DataError, ManifestError
+from neurofed.rope import Buffer, Rope
 from neurofed.v1 import records_pb2 as pb
 
 SERVER_NODE_ID = 1
@@ -35,25 +36,24 @@ def set_identity(run_number: int, node_id: int) -> None:
     TaskIdentity.run_id, TaskIdentity.task_id, TaskIdentity.node_id = run_number, 1, node_id
 
 
-def content_of(records: RecordDict) -> tuple[pb.Content, bytes]:
-    """Split Flower's records into a header and the bytes of all arrays."""
-    content, blobs = pb.Content(), []
+def content_of(records: RecordDict) -> tuple[pb.Content, Rope]:
+    """Split Flower's records into a header and the bytes of all arrays, which are not copied."""
+    content, ropes = pb.Content(), []
     for name, record in array_records(records).items():
         arrays = to_numpy(record)
         content.arrays[name].CopyFrom(tensors.manifest_of(arrays))
         content.array_order.append(name)
-        blobs.append(tensors.pack(arrays))
+        ropes.append(tensors.rope_of(arrays))
     for name, metrics in metric_records(records).items():
         _write_record(content.metrics[name], metrics)
     for name, config in config_records(records).items():
         _write_record(content.configs[name], config)
-    blob = b"".join(blobs)
-    content.blob.size_bytes = len(blob)
-    content.blob.sha256 = tensors.digest([blob])
+    blob = Rope.joined(ropes)
+    content.blob.size_bytes, content.blob.xxh3_128 = len(blob), blob.checksum()
     return content, blob
 
 
-def records_of(content: pb.Content, blob: tensors.Buffer) -> RecordDict:
+def records_of(content: pb.Content, blob: Buffer) -> RecordDict:
     """Join a header and the bytes of its arrays to Flower's records.
 
     Raises:

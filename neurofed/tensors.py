@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import ml_dtypes
@@ -16,10 +16,10 @@ import numpy as np
 import numpy.typing as npt
 
 from neurofed.errors import ManifestError
+from neurofed.rope import Buffer, Rope
 from neurofed.v1 import records_pb2 as pb
 
 Array = npt.NDArray[Any]
-Buffer = bytes | memoryview
 
 MAX_TENSORS = 10_000
 MAX_RANK = 8
@@ -86,9 +86,14 @@ def size_bytes(manifest: pb.Manifest, limit_bytes: int) -> int:
     return total
 
 
+def rope_of(arrays: Mapping[str, Array]) -> Rope:
+    """The bytes of `arrays` in their order, little-endian, row-major: where they are if they are so already."""
+    return Rope(map(_bytes_of, arrays.values()))
+
+
 def pack(arrays: Mapping[str, Array]) -> bytes:
-    """The bytes of `arrays` in their order, little-endian, row-major."""
-    return b"".join(map(_bytes_of, arrays.values()))
+    """A copy of the same."""
+    return bytes(rope_of(arrays))
 
 
 def _bytes_of(array: Array) -> memoryview:
@@ -142,15 +147,10 @@ def _describe(spec: pb.TensorSpec) -> str:
     return f"{dtype or spec.dtype} {list(spec.shape)}"
 
 
-def digest(parts: Sequence[Buffer]) -> bytes:
-    """SHA-256 of the concatenation of `parts`."""
-    sha = hashlib.sha256()
-    for part in parts:
-        sha.update(part)
-    return sha.digest()
-
-
 def model_digest(arrays: Mapping[str, Array]) -> str:
     """SHA-256 of a model in hexadecimal: of its names, types, shapes and bytes, in the order of names."""
     ordered = {name: arrays[name] for name in sorted(arrays)}
-    return digest([manifest_of(ordered).SerializeToString(deterministic=True), *map(_bytes_of, ordered.values())]).hex()
+    sha = hashlib.sha256(manifest_of(ordered).SerializeToString(deterministic=True))
+    for array in ordered.values():
+        sha.update(_bytes_of(array))
+    return sha.hexdigest()

@@ -7,7 +7,7 @@ arrived survives the stream, so a cut costs only the chunks that were under way.
 from __future__ import annotations
 
 import asyncio
-import hashlib
+import contextlib
 import mmap
 import os
 import tempfile
@@ -20,46 +20,17 @@ from typing import Generic, TypeVar
 import google_crc32c
 
 from neurofed.errors import DamagedError, DataError
-from neurofed.tensors import Buffer
+from neurofed.framing import CHUNK_BYTES, Chunk
+from neurofed.rope import CHECKSUM_BYTES, Checksum
 from neurofed.v1 import fleet_pb2, records_pb2
 
-CHUNK_BYTES = 1 << 20
-"""Every chunk is this long, only the last of a blob may be shorter."""
 WINDOW_BYTES = 8 << 20
 """The most that may be under way and not acknowledged."""
 MAX_BLOB_BYTES = 4 << 30
-_DATA_FIELD = fleet_pb2.Chunk.DESCRIPTOR.fields_by_name["data"].number
+_MAP_NORESERVE = 0x4000
+"""Of Linux; Python has a name for it from 3.13 on."""
 
 Frame = TypeVar("Frame")
-
-
-def chunk_at(blob: Buffer, offset: int) -> fleet_pb2.Chunk:
-    """The chunk of `blob` that begins at `offset`."""
-    data = bytes(memoryview(blob)[offset : offset + CHUNK_BYTES])
-    return fleet_pb2.Chunk(offset=offset, data=data, crc32c=google_crc32c.value(data))
-
-
-def chunk_frame(kind: type[fleet_pb2.WorkRequest | fleet_pb2.WorkResponse], blob: Buffer, offset: int) -> bytes:
-    """The serialised frame with the chunk of `blob` that begins at `offset`.
-
-    The bytes are those of `kind(chunk=chunk_at(blob, offset)).SerializeToString()` at a small part of its price:
-    protocol buffers copy a chunk from message to message, and again whenever the memory for the output doubles.
-    """
-    data = bytes(memoryview(blob)[offset : offset + CHUNK_BYTES])
-    head = fleet_pb2.Chunk(offset=offset).SerializeToString() + _length_prefix(_DATA_FIELD, len(data))
-    tail = fleet_pb2.Chunk(crc32c=google_crc32c.value(data)).SerializeToString()
-    field = kind.DESCRIPTOR.fields_by_name["chunk"].number
-    return b"".join((_length_prefix(field, len(head) + len(data) + len(tail)), head, data, tail))
-
-
-def _length_prefix(field: int, size: int) -> bytes:
-    """What stands before a field of so many bytes in protocol buffers' format: its tag (wire type 2) and its length."""
-    tag = field << 3 | 2
-    varint = bytearray()
-    while size > 0x7F:
-        varint.append(size & 0x7F | 0x80)
-        size >>= 7
-    return bytes((tag, *varint, size))
 
 
 class Sending:
@@ -180,20 +151,19 @@ class BlobReceiver:
     def __init__(self, announced: records_pb2.Blob, limit_bytes: int, folder: Path | None = None) -> None:
         if not 0 <= announced.size_bytes <= limit_bytes:
             raise DataError(f"expected a blob of at most {limit_bytes} bytes, got {announced.size_bytes} announced")
-        if len(announced.sha256) != hashlib.sha256().digest_size:
-            raise DataError(f"expected a SHA-256 digest of 32 bytes, got {len(announced.sha256)}")
+        if len(announced.xxh3_128) != CHECKSUM_BYTES:
+            raise DataError(f"expected a checksum of {CHECKSUM_BYTES} bytes, got {len(announced.xxh3_128)}")
         self.announced = announced
         self.received_bytes = 0
-        self._folder = folder
-        self._descriptor: int | None = None
-        self._sha256 = hashlib.sha256()
+        self._store = _Memory(announced.size_bytes) if folder is None else _File(folder)
+        self._checksum = Checksum()
 
     @property
     def complete(self) -> bool:
         """True once every byte has arrived."""
         return self.received_bytes == self.announced.size_bytes
 
-    def add(self, chunk: fleet_pb2.Chunk) -> int:
+    def add(self, chunk: Chunk) -> int:
         """Take the next chunk; returns how many bytes that were.
 
         Raises:
@@ -201,7 +171,7 @@ class BlobReceiver:
             DataError: if it is not the next one.
             OSError: if there is no room for it.
         """
-        data = chunk.data  # a copy, each time
+        data = chunk.data
         size = min(CHUNK_BYTES, self.announced.size_bytes - self.received_bytes)
         if chunk.offset != self.received_bytes or len(data) != size or not size:
             raise DataError(
@@ -210,8 +180,8 @@ class BlobReceiver:
             )
         if google_crc32c.value(data) != chunk.crc32c:
             raise DamagedError(f"the chunk at {chunk.offset} was damaged on the way: its CRC-32C differs")
-        self._write(data)
-        self._sha256.update(data)
+        self._store.write(data, self.received_bytes)
+        self._checksum.update(data)
         self.received_bytes += size
         return size
 
@@ -219,29 +189,56 @@ class BlobReceiver:
         """The whole blob, read-only.
 
         Raises:
-            DataError: if bytes are missing or the digest differs.
+            DataError: if bytes are missing or the checksum differs.
         """
         if not self.complete:
             raise DataError(f"expected {self.announced.size_bytes} bytes, got {self.received_bytes}")
-        if self._sha256.digest() != self.announced.sha256:
-            raise DataError("expected the bytes of the announced SHA-256 digest, got others")
-        if self._descriptor is None:
-            return memoryview(b"")
-        return memoryview(mmap.mmap(self._descriptor, self.received_bytes, access=mmap.ACCESS_READ))
+        if self._checksum.digest() != self.announced.xxh3_128:
+            raise DataError("expected the bytes of the announced checksum, got others")
+        return self._store.whole(self.received_bytes)
 
-    def _write(self, data: bytes) -> None:
+
+class _Memory:
+    """A blob in memory, in large pages where the system has them: those that are written take room, no others."""
+
+    def __init__(self, size_bytes: int) -> None:
+        self._size_bytes = size_bytes
+        self._map: mmap.mmap | None = None
+
+    def write(self, data: bytes, offset: int) -> None:
+        """Store a part."""
+        if self._map is None:
+            flags = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | _MAP_NORESERVE
+            self._map = mmap.mmap(-1, self._size_bytes, flags)
+            with contextlib.suppress(OSError):  # a kernel without large pages
+                self._map.madvise(mmap.MADV_HUGEPAGE)
+        self._map[offset : offset + len(data)] = data
+
+    def whole(self, _size_bytes: int) -> memoryview:
+        """All of it, read-only."""
+        return memoryview(self._map or b"").toreadonly()
+
+
+class _File:
+    """A blob in a file without a name, which goes when it is closed."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._descriptor: int | None = None
+
+    def write(self, data: bytes, offset: int) -> None:
+        """Store a part."""
         if self._descriptor is None:
-            self._descriptor = _anonymous_file(self._folder)
+            with tempfile.TemporaryFile(dir=self._folder) as file:
+                self._descriptor = os.dup(file.fileno())
             weakref.finalize(self, os.close, self._descriptor)
-        rest, offset = memoryview(data), self.received_bytes
+        rest = memoryview(data)
         while rest:
             written = os.pwrite(self._descriptor, rest, offset)
             rest, offset = rest[written:], offset + written
 
-
-def _anonymous_file(folder: Path | None) -> int:
-    """A file without a name, which goes when it is closed."""
-    if folder is None:
-        return os.memfd_create("blob")
-    with tempfile.TemporaryFile(dir=folder) as file:
-        return os.dup(file.fileno())
+    def whole(self, size_bytes: int) -> memoryview:
+        """All of it, read-only; it need not be in memory."""
+        if self._descriptor is None:
+            return memoryview(b"")
+        return memoryview(mmap.mmap(self._descriptor, size_bytes, access=mmap.ACCESS_READ))

@@ -9,14 +9,15 @@ from __future__ import annotations
 
 import math
 import statistics
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from neurofed.errors import UpdateError
-from server.aggregation.base import Model, is_floating
+from server.aggregation import native
+from server.aggregation.base import Model, is_floating, pieces
 
 _Array = npt.NDArray[Any]
 _BLOCK = 1 << 18
@@ -58,20 +59,20 @@ class NormScreen:
 def _norm(model: Model, other: Model) -> float:
     """Euclidean norm of `other - model` over the averaged tensors; what `other` lacks counts as zeros."""
     total = 0.0
-    with np.errstate(all="ignore"):
-        for name, array in model.items():
-            if is_floating(array):
-                fits = name in other and other[name].shape == array.shape
-                for block, theirs in _blocks(array, other[name] if fits else None):
-                    delta = block.astype(np.float64)
-                    if theirs is not None:
-                        delta -= theirs
-                    total += float(np.square(delta, out=delta).sum())
+    for name, array in model.items():
+        if is_floating(array):
+            fits = name in other and other[name].shape == array.shape
+            total += _squared(array, other[name] if fits else np.broadcast_to(array.dtype.type(0), array.shape))
     return math.sqrt(total) if math.isfinite(total) else math.inf
 
 
-def _blocks(ours: _Array, theirs: _Array | None) -> Iterator[tuple[_Array, _Array | None]]:
-    """Two tensors in pieces, so that little memory is taken for wider numbers."""
-    flat, other = ours.reshape(-1), None if theirs is None else theirs.reshape(-1)
-    for start in range(0, flat.size, _BLOCK):
-        yield flat[start : start + _BLOCK], None if other is None else other[start : start + _BLOCK]
+def _squared(ours: _Array, theirs: _Array) -> float:
+    """The sum of the squared differences of two tensors."""
+    if (total := native.squared_distance(ours, theirs)) is not None:
+        return total
+    flat, other, total = ours.reshape(-1), theirs.reshape(-1), 0.0
+    with np.errstate(all="ignore"):
+        for piece in pieces(flat.size, _BLOCK):  # so that little memory is taken for wider numbers
+            delta = flat[piece].astype(np.float64) - other[piece]
+            total += float(np.square(delta, out=delta).sum())
+    return total

@@ -34,8 +34,9 @@ if TYPE_CHECKING:
 
 _LOG = logging.getLogger(__name__)
 _GRACE_S = 5.0
-_M_ARENA_MAX = -8
+_M_ARENA_MAX, _M_MMAP_THRESHOLD, _M_TRIM_THRESHOLD = -8, -3, -1
 """Of malloc.h."""
+_LARGE_BYTES, _SPARE_BYTES = 4 << 20, 4 << 20
 SERVICES = ("", "neurofed.v1.FleetService", "neurofed.v1.ControlService", "neurofed.v1.MonitorService")
 
 
@@ -157,9 +158,16 @@ async def _ended(stopped: asyncio.Event, parent_pid: int) -> None:
 
 
 def _use_one_heap() -> None:
-    """Have all threads allocate on one heap: with one for each, glibc keeps much memory that nobody uses."""
-    with contextlib.suppress(OSError, AttributeError):  # another C library has no such setting
-        ctypes.CDLL(None).mallopt(_M_ARENA_MAX, 1)
+    """Have glibc keep less memory that nobody uses: one heap for all threads, models outside of it.
+
+    By default it has a heap for each thread, and once a large block was freed it takes others as large from the heap,
+    which shrinks at its end only.
+    """
+    with contextlib.suppress(OSError, AttributeError):  # another C library has no such settings
+        mallopt = ctypes.CDLL(None).mallopt
+        mallopt(_M_ARENA_MAX, 1)
+        mallopt(_M_MMAP_THRESHOLD, _LARGE_BYTES)
+        mallopt(_M_TRIM_THRESHOLD, _SPARE_BYTES)  # else each chunk of a blob takes new pages from the kernel
 
 
 def _set_threads(threads: int) -> None:

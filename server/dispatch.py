@@ -41,8 +41,7 @@ def handle(fleet: Fleet, worker: Worker, stream: WorkStream, frame: Incoming) ->
     Raises:
         DamagedError: if a chunk was damaged on the way: the stream has to end, so that the worker sends it again.
     """
-    request = frame.request
-    kind = request.WhichOneof("frame")
+    request, kind = frame.message, frame.kind
     if worker.assignment and kind != "heartbeat":
         worker.assignment.moved_s = worker.last_seen_s
     match kind:
@@ -95,15 +94,15 @@ def _received(fleet: Fleet, worker: Worker, stream: WorkStream, received: fleet_
 
 def _upload(fleet: Fleet, worker: Worker, stream: WorkStream, frame: Incoming) -> None:
     """Take a result or the next chunk of one."""
-    request = frame.request
+    request = frame.message
     task_id = (request.result.task_id or stream.uploading)[:_MAX_TASK_ID]
     try:
         if request.HasField("result"):
             _open(fleet, worker, stream, frame)
-        elif stream.uploading:
-            stream.arrive(worker.intake.add(request.chunk, frame.size_bytes))
-        else:
-            stream.stray(len(request.chunk.data))
+        elif frame.chunk and stream.uploading:
+            stream.arrive(worker.intake.add(frame.chunk, frame.size_bytes))
+        elif frame.chunk:
+            stream.stray(len(frame.chunk.data))
         if delivery := worker.intake.take():
             fleet.settle(worker, Outcome(task_id, delivery.result.content, delivery.blob, delivery.bytes_up))
     except DamagedError:
@@ -119,7 +118,7 @@ def _upload(fleet: Fleet, worker: Worker, stream: WorkStream, frame: Incoming) -
 
 def _open(fleet: Fleet, worker: Worker, stream: WorkStream, frame: Incoming) -> None:
     """Admit a result and await the rest of its blob."""
-    result, assignment = frame.request.result, worker.assignment
+    result, assignment = frame.message.result, worker.assignment
     standing = stream.offer(result.task_id)
     if standing is Standing.WITHDRAWN:
         reason = "too late: the task had been withdrawn"

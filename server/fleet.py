@@ -21,6 +21,7 @@ from google.protobuf.message import Message as Payload
 import neurofed
 from neurofed import protocol, spec
 from neurofed.errors import DamagedError, DataError, VersionMismatchError
+from neurofed.framing import Frame, read_frame
 from neurofed.runstate import one_line
 from neurofed.security.identity import require_name
 from neurofed.v1 import fleet_pb2, monitor_pb2
@@ -30,7 +31,7 @@ from server.intake import Intake
 from server.pace import Pace
 from server.quarantine import Quarantine
 from server.roster import NAME, Assignment, Outcome, Worker, joined_event, node_id_of
-from server.stream import Context, Incoming, WorkStream
+from server.stream import Context, WorkStream
 
 _LOG = logging.getLogger(__name__)
 
@@ -47,6 +48,9 @@ _MAX_TEXT = 200
 
 def _ignore(_: Payload) -> None:
     """Where events go while no run is active."""
+
+
+_READ = partial(read_frame, fleet_pb2.WorkRequest)
 
 
 class FleetService(FleetServiceServicer):
@@ -73,7 +77,7 @@ class FleetService(FleetServiceServicer):
                 request_deserializer=fleet_pb2.JoinRequest.FromString,
                 response_serializer=fleet_pb2.JoinResponse.SerializeToString,
             ),
-            "Work": grpc.stream_stream_rpc_method_handler(self.Work, request_deserializer=Incoming.parse),
+            "Work": grpc.stream_stream_rpc_method_handler(self.Work, request_deserializer=_READ),
         }
         server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(SERVICE, handlers),))
 
@@ -190,7 +194,7 @@ class FleetService(FleetServiceServicer):
             first: object = await asyncio.wait_for(context.read(), SILENCE_S)
         except TimeoutError:
             first = None
-        session = first.request.hello.session if isinstance(first, Incoming) else ""
+        session = first.message.hello.session if isinstance(first, Frame) else ""
         worker = next((w for w in self._workers.values() if session and w.session == session), None)
         if worker is None:
             await context.abort(grpc.StatusCode.UNAUTHENTICATED, "expected the session that Join returned")

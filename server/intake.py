@@ -11,6 +11,8 @@ from pathlib import Path
 
 from neurofed import tensors
 from neurofed.errors import DamagedError, DataError
+from neurofed.framing import Chunk
+from neurofed.rope import Buffer
 from neurofed.transfer import MAX_BLOB_BYTES, BlobReceiver
 from neurofed.v1 import fleet_pb2
 
@@ -50,7 +52,7 @@ class Delivery:
     """A result that is here as a whole: its header, the bytes of its arrays, and the bytes on the wire."""
 
     result: fleet_pb2.Result
-    blob: tensors.Buffer
+    blob: Buffer
     bytes_up: int
 
 
@@ -98,7 +100,7 @@ class Intake:
         upload.bytes_up += frame_bytes
         return upload.receiver.received_bytes
 
-    def add(self, chunk: fleet_pb2.Chunk, frame_bytes: int) -> int:
+    def add(self, chunk: Chunk, frame_bytes: int) -> int:
         """Take the next chunk of the announced blob; returns how many bytes of it that were.
 
         Raises:
@@ -129,7 +131,7 @@ class Intake:
             return None
         self._upload = None
         blob = upload.receiver.finish()
-        self._require_new(upload.task, upload.result.content.blob.sha256)
+        self._require_new(upload.task, upload.result.content.blob.xxh3_128)
         return Delivery(upload.result, blob, upload.bytes_up)
 
     def drop(self) -> None:
@@ -150,15 +152,15 @@ class Intake:
         if declared != content.blob.size_bytes:
             raise DataError(f"expected a blob of the declared {declared} bytes, got {content.blob.size_bytes}")
 
-    def _require_new(self, task: fleet_pb2.Task, sha256: bytes) -> None:
+    def _require_new(self, task: fleet_pb2.Task, checksum: bytes) -> None:
         """Check that the update is not that of an earlier task: another model cannot have led to the same bits.
 
         An update that is the model itself has changed nothing, which may well happen twice.
         """
-        model = task.content.blob.sha256
-        if sha256 == model:
+        model = task.content.blob.xxh3_128
+        if checksum == model:
             return
-        earlier, earlier_model = self._delivered.setdefault((task.run_id, sha256), (task.task_id, model))
+        earlier, earlier_model = self._delivered.setdefault((task.run_id, checksum), (task.task_id, model))
         if earlier_model != model:
             raise DataError(f"expected a new update, got that of {earlier} again")
         while len(self._delivered) > _MAX_REMEMBERED:

@@ -1,22 +1,22 @@
 """How many chunks may be in memory on their way in or out, over all workers together.
 
 A worker may send what it has been granted, a few chunks ahead; grants go round, a chunk at a time, as long as those
-under way to here stay below a bound. Chunks that go out are bounded likewise. One that takes long waits for a slow
-link: it counts no more, so that slow links hold up neither others nor each other.
+under way to here stay below a bound. Chunks that go out are bounded likewise, until they were acknowledged: gRPC takes
+each and keeps it until the other side reads. One that takes long waits for a slow link: it counts no more, so that slow
+links hold up neither others nor each other.
 """
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from collections import deque
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 
 from neurofed.errors import DataError
-from neurofed.transfer import CHUNK_BYTES
+from neurofed.framing import CHUNK_BYTES
 
-_CHUNKS, _CHUNKS_OF_EACH = 16, 8
-_SLOW_S = 1.0
+_CHUNKS, _CHUNKS_OF_EACH = 2, 4
+_SLOW_S = 0.25
 
 
 class _Permit:
@@ -101,23 +101,19 @@ class Pace:
             self._release(upload.under_way.popleft())
         self._share()
 
-    @contextlib.asynccontextmanager
-    async def outgoing(self) -> AsyncIterator[None]:
-        """Have a chunk written, as soon as not too many others are."""
+    async def outgoing(self) -> Callable[[], None]:
+        """Wait until another chunk may go; what is returned is to be called once it has arrived, or never will."""
         await self._outgoing.acquire()
         permit = _Permit()
 
         def leave() -> None:
+            permit.timer.cancel()
             if permit.counts:
                 permit.counts = False
                 self._outgoing.release()
 
         permit.timer = asyncio.get_running_loop().call_later(_SLOW_S, leave)
-        try:
-            yield
-        finally:
-            permit.timer.cancel()
-            leave()
+        return leave
 
     def _want(self, upload: Upload) -> None:
         if upload.wants and not upload.queued:

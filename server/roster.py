@@ -10,8 +10,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from neurofed.errors import StorageError
-from neurofed.tensors import Buffer
-from neurofed.transfer import CHUNK_BYTES, chunk_frame
+from neurofed.framing import CHUNK_BYTES, chunk_ends
+from neurofed.rope import Buffer, Rope, rope
 from neurofed.v1 import fleet_pb2, monitor_pb2, records_pb2
 from neurofed.v1.monitor_pb2 import WorkerEntry, WorkerState
 from server.intake import Intake
@@ -27,17 +27,19 @@ def node_id_of(name: str) -> int:
 
 
 class Parcel:
-    """A blob as frames ready for the wire: made once, shared by every stream that carries it."""
+    """A blob shared by every stream that carries it; its frames are made as they go, the blob stays where it is."""
 
-    def __init__(self, blob: Buffer) -> None:
-        self.size_bytes = len(blob)
-        self._frames = tuple(
-            chunk_frame(fleet_pb2.WorkResponse, blob, offset) for offset in range(0, len(blob), CHUNK_BYTES)
-        )
+    def __init__(self, blob: Buffer | Rope) -> None:
+        self._blob = rope(blob)
+        self.size_bytes = len(self._blob)
+        self._ends: dict[int, tuple[bytes, bytes]] = {}
 
     def frame(self, offset: int) -> bytes:
         """The frame with the chunk that begins at `offset`."""
-        return self._frames[offset // CHUNK_BYTES]
+        if offset not in self._ends:
+            self._ends[offset] = chunk_ends(fleet_pb2.WorkResponse, self._blob, offset)
+        head, tail = self._ends[offset]
+        return b"".join((head, *self._blob.views(offset, offset + CHUNK_BYTES), tail))
 
 
 @dataclass(frozen=True, slots=True)

@@ -27,7 +27,7 @@ from server.quarantine import Quarantine
 from server.samples import publish_samples
 from server.strategy import RuleStrategy, evaluated_event
 from workloads import registry
-from workloads.parameters import load_state, state_arrays
+from workloads.parameters import on_loan, release, state_arrays
 
 if TYPE_CHECKING:
     from torch import nn
@@ -112,17 +112,20 @@ def _run(grid: Grid, run: RunSpec, services: Services) -> None:
     services.emit(_started_event(grid, arrays, first_round))
 
     def evaluate(number: int, current: ArrayRecord) -> MetricRecord:
-        load_state(model, flower.to_numpy(current))
-        scores = MetricRecord(dict(task.evaluate(model)))
-        publish_samples(task, model, number, services.checkpoints.folder.parent, services.emit)
+        with on_loan(model, flower.to_numpy(current)):
+            scores = MetricRecord(dict(task.evaluate(model)))
+            publish_samples(task, model, number, services.checkpoints.folder.parent, services.emit)
         return scores
 
     if first_round == 1:
         _evaluate_initial(task, model, services)
+    release(model)
+    initial = [arrays]
+    del arrays, checkpoint  # else the first model stays in memory to the end of the run
     config = ConfigRecord({**spec.to_run_config(run), "num-server-rounds": rounds})
     strategy.start(
         grid,
-        arrays,
+        initial.pop(),
         num_rounds=rounds,
         timeout=run.round_timeout_s,
         train_config=config,

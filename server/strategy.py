@@ -239,6 +239,7 @@ class RuleStrategy(Strategy):
             raise ConfigError("buffer: expected NeuroFed's own aggregator: on Flower's engines rounds do not overlap")
         result = Result()
         arrays = initial_arrays
+        del initial_arrays  # an older model than the current one is memory for nothing
         try:
             for number in range(first_round, num_rounds + 1):
                 began_s = time.monotonic()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import enum
+from collections import deque
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from functools import partial
@@ -12,35 +13,18 @@ from typing import Any
 import grpc
 
 from neurofed.errors import DataError
+from neurofed.framing import Frame
 from neurofed.transfer import WINDOW_BYTES, Outbox, Sending
 from neurofed.v1 import fleet_pb2
 from server.pace import Pace, Upload
 
+Incoming = Frame[fleet_pb2.WorkRequest]
 Context = grpc.aio.ServicerContext[Any, Any]
 """Of the stream; responses are written as bytes."""
 
 _MAX_WAITING = 1000
 """Frames for a worker that does not read its stream."""
 _MAX_REMEMBERED = 16
-_SMALL_BYTES = 1 << 16
-
-
-@dataclass(frozen=True, slots=True)
-class Incoming:
-    """A frame of a worker.
-
-    Attributes:
-        request: what it says.
-        size_bytes: its length on the wire; protocol buffers would write the frame anew to tell it.
-    """
-
-    request: fleet_pb2.WorkRequest
-    size_bytes: int
-
-    @classmethod
-    def parse(cls, data: bytes) -> Incoming:
-        """A frame as gRPC hands it over."""
-        return cls(fleet_pb2.WorkRequest.FromString(data), len(data))
 
 
 class Standing(enum.Enum):
@@ -62,6 +46,19 @@ class _Asked:
     standing: Standing
 
 
+@dataclass(frozen=True, slots=True)
+class _Chunk:
+    """A chunk to write: its frame is made once it may go, so that those that wait take no memory.
+
+    Attributes:
+        offset: where it begins.
+        make: makes the frame of the chunk at an offset.
+    """
+
+    offset: int
+    make: Callable[[int], bytes]
+
+
 class WorkStream:
     """One open stream of a worker.
 
@@ -73,12 +70,14 @@ class WorkStream:
 
     def __init__(self, context: Context, pace: Pace, silence_s: float) -> None:
         self._context, self._pace, self._silence_s = context, pace, silence_s
-        self._outbox: Outbox[bytes] = Outbox()
+        self._outbox: Outbox[bytes | _Chunk] = Outbox()
         self._tasks: dict[str, _Asked] = {}
         self._stray_bytes = 0
         self.uploading = ""
         """The task whose result was announced on this stream and is awaited."""
         self._upload: Upload | None = None
+        self._under_way: deque[tuple[int, Callable[[], None]]] = deque()
+        """Chunks on their way out: where each begins, and what to call when it has arrived."""
 
     # -- out
 
@@ -99,7 +98,8 @@ class WorkStream:
         self._tasks[task.task_id] = _Asked(task.run_id, task.round, Standing.ASKED)
         while len(self._tasks) > _MAX_REMEMBERED:
             self._tasks.pop(next(iter(self._tasks)))
-        self._outbox.announce(frame, Sending(task.task_id, size_bytes), chunk)
+        self._landed()
+        self._outbox.announce(frame, Sending(task.task_id, size_bytes), lambda offset: _Chunk(offset, chunk))
         return len(frame)
 
     def acknowledge(self, received: fleet_pb2.Received) -> bool:
@@ -108,7 +108,15 @@ class WorkStream:
         Raises:
             DataError: if that cannot be.
         """
-        return self._outbox.acknowledge(received)
+        whole = self._outbox.acknowledge(received)
+        self._landed(received.offset)
+        return whole
+
+    def _landed(self, offset: int | None = None) -> None:
+        """Chunks that begin before `offset` are under way no more; without it, none are."""
+        while self._under_way and (offset is None or self._under_way[0][0] < offset):
+            _, leave = self._under_way.popleft()
+            leave()
 
     def withdraw(self, task_id: str) -> None:
         """Take a task back."""
@@ -123,13 +131,16 @@ class WorkStream:
 
     async def write(self) -> None:
         """Write what waits, until cancelled or the stream breaks."""
-        while True:
-            frame = await self._outbox.get()
-            if len(frame) < _SMALL_BYTES:
+        try:
+            while True:
+                frame = await self._outbox.get()
+                if isinstance(frame, _Chunk):
+                    self._under_way.append((frame.offset, await self._pace.outgoing()))
+                    frame = frame.make(frame.offset)
                 await self._context.write(frame)
-                continue
-            async with self._pace.outgoing():
-                await self._context.write(frame)
+                del frame  # a chunk of each worker would stay in memory while there is nothing to write
+        finally:
+            self._landed()
 
     # -- in
 
@@ -142,7 +153,7 @@ class WorkStream:
         """
         while True:
             frame: object = await asyncio.wait_for(self._context.read(), self._silence_s)
-            if not isinstance(frame, Incoming):  # grpc.aio.EOF
+            if not isinstance(frame, Frame):  # grpc.aio.EOF
                 return
             yield frame
             del frame  # a chunk of each worker would stay in memory while the next is awaited

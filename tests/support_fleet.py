@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import queue
 import threading
 from collections.abc import Callable, Iterator, Mapping
@@ -17,7 +16,8 @@ from google.protobuf.message import Message as Payload
 
 import neurofed
 from neurofed import protocol, rpc, tensors
-from neurofed.transfer import CHUNK_BYTES, chunk_at
+from neurofed.framing import CHUNK_BYTES, chunk_at
+from neurofed.rope import Checksum
 from neurofed.v1 import fleet_pb2, records_pb2
 from neurofed.v1.fleet_pb2_grpc import FleetServiceStub
 from server.fleet import FleetService
@@ -41,7 +41,7 @@ def content_of(arrays: Mapping[str, tensors.Array], **numbers: float) -> tuple[r
 
 def announce(content: records_pb2.Content, blob: bytes) -> None:
     """Let a header announce these bytes."""
-    content.blob.size_bytes, content.blob.sha256 = len(blob), hashlib.sha256(blob).digest()
+    content.blob.size_bytes, content.blob.xxh3_128 = len(blob), Checksum(blob).digest()
 
 
 def model_of(size: int) -> dict[str, tensors.Array]:

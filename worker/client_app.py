@@ -14,6 +14,7 @@ from flwr.clientapp import ClientApp
 
 from neurofed import flower, spec
 from neurofed.errors import DataError
+from neurofed.rope import Rope
 from neurofed.v1 import records_pb2
 from worker.jobs import RunningTask
 from worker.trainer import Report, Trainer, run_key
@@ -62,7 +63,7 @@ def _inputs(message: Message) -> tuple[dict[str, Any], Mapping[str, Any]]:
     return flower.to_numpy(arrays[0]), configs[0]
 
 
-def executor(chip_name: str, state_dir: Path) -> Callable[[RunningTask], tuple[records_pb2.Content, bytes]]:
+def executor(chip_name: str, state_dir: Path) -> Callable[[RunningTask], tuple[records_pb2.Content, Rope]]:
     """A function that does one task at a time by calling the ClientApp in this process, keeping it between rounds.
 
     Args:
@@ -76,7 +77,7 @@ def executor(chip_name: str, state_dir: Path) -> Callable[[RunningTask], tuple[r
 
     app = build_app(report, chip_name)
 
-    def execute(running: RunningTask) -> tuple[records_pb2.Content, bytes]:
+    def execute(running: RunningTask) -> tuple[records_pb2.Content, Rope]:
         current[:] = [running]
         return flower.content_of(app(_message(running), _context(running, state_dir)).content)
 

@@ -20,8 +20,10 @@ import grpc
 import neurofed
 from neurofed import protocol, rpc
 from neurofed.errors import DamagedError, DataError, LeftFederationError, UnreachableError
+from neurofed.framing import Chunk, Frame, chunk_frame, read_frame
+from neurofed.rope import rope
 from neurofed.sdnotify import notify
-from neurofed.transfer import MAX_BLOB_BYTES, WINDOW_BYTES, BlobReceiver, Outbox, Sending, chunk_frame
+from neurofed.transfer import MAX_BLOB_BYTES, WINDOW_BYTES, BlobReceiver, Outbox, Sending
 from neurofed.v1 import fleet_pb2
 from neurofed.v1.fleet_pb2_grpc import FleetServiceStub
 from worker import board
@@ -34,8 +36,6 @@ _LOG = logging.getLogger(__name__)
 _BACKOFF_S = (0.2, 10.0)
 _TICK_S = 0.2
 _JOIN_TIMEOUT_S = 10.0
-_ACK_BYTES = 2 << 20
-"""Well within the window, so that the aggregator need not wait on a good link."""
 _WORK = f"/{fleet_pb2.DESCRIPTOR.services_by_name['FleetService'].full_name}/Work"
 
 
@@ -88,7 +88,7 @@ class _Stream:
         self.outbox.announce(
             fleet_pb2.WorkRequest(result=finished.result).SerializeToString(),
             Sending(finished.task.task_id, len(finished.blob)),
-            partial(chunk_frame, fleet_pb2.WorkRequest, finished.blob),
+            partial(chunk_frame, fleet_pb2.WorkRequest, rope(finished.blob)),
         )
 
 
@@ -182,14 +182,14 @@ class FleetClient:
 
     async def _work(self, channel: grpc.aio.Channel, joined: fleet_pb2.JoinResponse) -> None:
         """Serve one stream until it breaks; what goes out on it is serialised already, see `chunk_frame`."""
-        call: Any = channel.stream_stream(_WORK, response_deserializer=fleet_pb2.WorkResponse.FromString)()
+        call: Any = channel.stream_stream(_WORK, response_deserializer=partial(read_frame, fleet_pb2.WorkResponse))()
         stream = self._stream = _Stream(joined.node_id)
         stream.send(fleet_pb2.WorkRequest(hello=fleet_pb2.Hello(session=joined.session)))
         beat = self._beat(call, stream, joined.heartbeat_s)
         helpers = [asyncio.create_task(_write(call, stream)), asyncio.create_task(beat)]
         try:
-            async for response in call:
-                self._handle(stream, response)
+            async for frame in call:
+                self._handle(stream, frame)
         except grpc.aio.AioRpcError as error:
             # An unknown session too: another worker took the name or the aggregator restarted; joining again tells
             _LOG.warning("the stream to %s broke: %s", self._address, error.details())
@@ -216,18 +216,19 @@ class FleetClient:
                     call.cancel()
             await asyncio.sleep(_TICK_S)
 
-    def _handle(self, stream: _Stream, response: fleet_pb2.WorkResponse) -> None:
+    def _handle(self, stream: _Stream, frame: Frame[fleet_pb2.WorkResponse]) -> None:
         """Act on a frame.
 
         Raises:
             DataError: if the stream has to end.
             LeftFederationError: if it is time to leave.
         """
-        match response.WhichOneof("frame"):
+        response = frame.message
+        if frame.chunk:
+            self._take(stream, frame.chunk)
+        match frame.kind:
             case "task":
                 self._ask(stream, response.task)
-            case "chunk":
-                self._take(stream, response.chunk)
             case "received":
                 stream.outbox.acknowledge(response.received)
             case "verdict":
@@ -262,7 +263,7 @@ class FleetClient:
         stream.received(self._blob.received_bytes)
         self._begin(stream)
 
-    def _take(self, stream: _Stream, chunk: fleet_pb2.Chunk) -> None:
+    def _take(self, stream: _Stream, chunk: Chunk) -> None:
         if stream.incoming is None or self._blob is None:
             return  # of a task that was withdrawn meanwhile
         try:
@@ -272,8 +273,7 @@ class FleetClient:
         except (DataError, OSError) as error:
             self._give_up(stream, stream.incoming, str(error))
             return
-        if self._blob.complete or self._blob.received_bytes % _ACK_BYTES == 0:
-            stream.received(self._blob.received_bytes)
+        stream.received(self._blob.received_bytes)
         self._begin(stream)
 
     def _begin(self, stream: _Stream) -> None:

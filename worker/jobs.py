@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from neurofed.tensors import Buffer
+from neurofed.rope import Buffer, Rope
 from neurofed.v1 import fleet_pb2, records_pb2
 
 _LOG = logging.getLogger(__name__)
@@ -57,10 +57,10 @@ class Finished:
 
     task: fleet_pb2.Task
     result: fleet_pb2.Result
-    blob: Buffer = b""
+    blob: Buffer | Rope = b""
 
 
-Execute = Callable[[RunningTask], tuple[records_pb2.Content, Buffer]]
+Execute = Callable[[RunningTask], tuple[records_pb2.Content, Buffer | Rope]]
 """Does a task: its records and the bytes of their arrays."""
 
 

@@ -14,8 +14,8 @@ from prometheus_client.registry import Collector, CollectorRegistry
 
 from neurofed import metrics, rpc
 from neurofed.exposition import bounded, build_info, counter, gauge, single, split
+from neurofed.rope import Buffer, Rope
 from neurofed.security.options import CA_FILE, Security
-from neurofed.tensors import Buffer
 from neurofed.v1 import records_pb2
 from worker import board
 from worker.jobs import Execute, RunningTask, TaskCancelled
@@ -37,7 +37,7 @@ class WorkerNumbers(Collector):
     def observed(self, execute: Execute) -> Execute:
         """The same function, observed."""
 
-        def executed(running: RunningTask) -> tuple[records_pb2.Content, Buffer]:
+        def executed(running: RunningTask) -> tuple[records_pb2.Content, Buffer | Rope]:
             self._running, outcome = True, "failed"
             try:
                 content, blob = execute(running)

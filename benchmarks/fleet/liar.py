@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import sys
 import time
 from collections.abc import Callable, Mapping
@@ -15,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from neurofed import tensors
+from neurofed.rope import Checksum
 from neurofed.v1 import fleet_pb2, records_pb2
 from worker.fleet_client import FleetClient, Identity
 from worker.jobs import Finished, RunningTask
@@ -32,7 +32,7 @@ def _answer(arrays: Mapping[str, tensors.Array], examples: int = _EXAMPLES) -> A
     content, blob = records_pb2.Content(array_order=["arrays"]), tensors.pack(arrays)
     content.arrays["arrays"].CopyFrom(tensors.manifest_of(arrays))
     content.metrics["metrics"].values["num-examples"].integer = examples
-    content.blob.size_bytes, content.blob.sha256 = len(blob), hashlib.sha256(blob).digest()
+    content.blob.size_bytes, content.blob.xxh3_128 = len(blob), Checksum(blob).digest()
     return content, blob
 
 

@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x19neurofed/v1/records.proto\x12\x0bneurofed.v1\"R\n\nTensorSpec\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\'\n\x05\x64type\x18\x02 \x01(\x0e\x32\x18.neurofed.v1.ElementType\x12\r\n\x05shape\x18\x03 \x03(\x03\"4\n\x08Manifest\x12(\n\x07tensors\x18\x01 \x03(\x0b\x32\x17.neurofed.v1.TensorSpec\"\x19\n\x07Numbers\x12\x0e\n\x06values\x18\x01 \x03(\x01\"\x1a\n\x08Integers\x12\x0e\n\x06values\x18\x01 \x03(\x12\"\xb8\x01\n\x05Value\x12\x10\n\x06number\x18\x01 \x01(\x01H\x00\x12\x11\n\x07integer\x18\x02 \x01(\x12H\x00\x12\x0e\n\x04\x66lag\x18\x03 \x01(\x08H\x00\x12\x0e\n\x04text\x18\x04 \x01(\tH\x00\x12\x0e\n\x04\x64\x61ta\x18\x05 \x01(\x0cH\x00\x12\'\n\x07numbers\x18\x06 \x01(\x0b\x32\x14.neurofed.v1.NumbersH\x00\x12)\n\x08integers\x18\x07 \x01(\x0b\x32\x15.neurofed.v1.IntegersH\x00\x42\x06\n\x04kind\"|\n\x06Record\x12/\n\x06values\x18\x01 \x03(\x0b\x32\x1f.neurofed.v1.Record.ValuesEntry\x1a\x41\n\x0bValuesEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12!\n\x05value\x18\x02 \x01(\x0b\x32\x12.neurofed.v1.Value:\x02\x38\x01\"*\n\x04\x42lob\x12\x0e\n\x06sha256\x18\x01 \x01(\x0c\x12\x12\n\nsize_bytes\x18\x02 \x01(\x03\"\xa9\x03\n\x07\x43ontent\x12\x30\n\x06\x61rrays\x18\x01 \x03(\x0b\x32 .neurofed.v1.Content.ArraysEntry\x12\x13\n\x0b\x61rray_order\x18\x02 \x03(\t\x12\x32\n\x07metrics\x18\x03 \x03(\x0b\x32!.neurofed.v1.Content.MetricsEntry\x12\x32\n\x07\x63onfigs\x18\x04 \x03(\x0b\x32!.neurofed.v1.Content.ConfigsEntry\x12\x1f\n\x04\x62lob\x18\x05 \x01(\x0b\x32\x11.neurofed.v1.Blob\x1a\x44\n\x0b\x41rraysEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12$\n\x05value\x18\x02 \x01(\x0b\x32\x15.neurofed.v1.Manifest:\x02\x38\x01\x1a\x43\n\x0cMetricsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\"\n\x05value\x18\x02 \x01(\x0b\x32\x13.neurofed.v1.Record:\x02\x38\x01\x1a\x43\n\x0c\x43onfigsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\"\n\x05value\x18\x02 \x01(\x0b\x32\x13.neurofed.v1.Record:\x02\x38\x01*\xaa\x01\n\x0b\x45lementType\x12\x1c\n\x18\x45LEMENT_TYPE_UNSPECIFIED\x10\x00\x12\x18\n\x14\x45LEMENT_TYPE_FLOAT32\x10\x01\x12\x18\n\x14\x45LEMENT_TYPE_FLOAT16\x10\x02\x12\x19\n\x15\x45LEMENT_TYPE_BFLOAT16\x10\x03\x12\x16\n\x12\x45LEMENT_TYPE_INT64\x10\x04\x12\x16\n\x12\x45LEMENT_TYPE_UINT8\x10\x05\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x19neurofed/v1/records.proto\x12\x0bneurofed.v1\"R\n\nTensorSpec\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\'\n\x05\x64type\x18\x02 \x01(\x0e\x32\x18.neurofed.v1.ElementType\x12\r\n\x05shape\x18\x03 \x03(\x03\"4\n\x08Manifest\x12(\n\x07tensors\x18\x01 \x03(\x0b\x32\x17.neurofed.v1.TensorSpec\"\x19\n\x07Numbers\x12\x0e\n\x06values\x18\x01 \x03(\x01\"\x1a\n\x08Integers\x12\x0e\n\x06values\x18\x01 \x03(\x12\"\xb8\x01\n\x05Value\x12\x10\n\x06number\x18\x01 \x01(\x01H\x00\x12\x11\n\x07integer\x18\x02 \x01(\x12H\x00\x12\x0e\n\x04\x66lag\x18\x03 \x01(\x08H\x00\x12\x0e\n\x04text\x18\x04 \x01(\tH\x00\x12\x0e\n\x04\x64\x61ta\x18\x05 \x01(\x0cH\x00\x12\'\n\x07numbers\x18\x06 \x01(\x0b\x32\x14.neurofed.v1.NumbersH\x00\x12)\n\x08integers\x18\x07 \x01(\x0b\x32\x15.neurofed.v1.IntegersH\x00\x42\x06\n\x04kind\"|\n\x06Record\x12/\n\x06values\x18\x01 \x03(\x0b\x32\x1f.neurofed.v1.Record.ValuesEntry\x1a\x41\n\x0bValuesEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12!\n\x05value\x18\x02 \x01(\x0b\x32\x12.neurofed.v1.Value:\x02\x38\x01\",\n\x04\x42lob\x12\x10\n\x08xxh3_128\x18\x01 \x01(\x0c\x12\x12\n\nsize_bytes\x18\x02 \x01(\x03\"\xa9\x03\n\x07\x43ontent\x12\x30\n\x06\x61rrays\x18\x01 \x03(\x0b\x32 .neurofed.v1.Content.ArraysEntry\x12\x13\n\x0b\x61rray_order\x18\x02 \x03(\t\x12\x32\n\x07metrics\x18\x03 \x03(\x0b\x32!.neurofed.v1.Content.MetricsEntry\x12\x32\n\x07\x63onfigs\x18\x04 \x03(\x0b\x32!.neurofed.v1.Content.ConfigsEntry\x12\x1f\n\x04\x62lob\x18\x05 \x01(\x0b\x32\x11.neurofed.v1.Blob\x1a\x44\n\x0b\x41rraysEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12$\n\x05value\x18\x02 \x01(\x0b\x32\x15.neurofed.v1.Manifest:\x02\x38\x01\x1a\x43\n\x0cMetricsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\"\n\x05value\x18\x02 \x01(\x0b\x32\x13.neurofed.v1.Record:\x02\x38\x01\x1a\x43\n\x0c\x43onfigsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\"\n\x05value\x18\x02 \x01(\x0b\x32\x13.neurofed.v1.Record:\x02\x38\x01*\xaa\x01\n\x0b\x45lementType\x12\x1c\n\x18\x45LEMENT_TYPE_UNSPECIFIED\x10\x00\x12\x18\n\x14\x45LEMENT_TYPE_FLOAT32\x10\x01\x12\x18\n\x14\x45LEMENT_TYPE_FLOAT16\x10\x02\x12\x19\n\x15\x45LEMENT_TYPE_BFLOAT16\x10\x03\x12\x16\n\x12\x45LEMENT_TYPE_INT64\x10\x04\x12\x16\n\x12\x45LEMENT_TYPE_UINT8\x10\x05\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -39,8 +39,8 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_CONTENT_METRICSENTRY']._serialized_options = b'8\001'
   _globals['_CONTENT_CONFIGSENTRY']._loaded_options = None
   _globals['_CONTENT_CONFIGSENTRY']._serialized_options = b'8\001'
-  _globals['_ELEMENTTYPE']._serialized_start=1021
-  _globals['_ELEMENTTYPE']._serialized_end=1191
+  _globals['_ELEMENTTYPE']._serialized_start=1023
+  _globals['_ELEMENTTYPE']._serialized_end=1193
   _globals['_TENSORSPEC']._serialized_start=42
   _globals['_TENSORSPEC']._serialized_end=124
   _globals['_MANIFEST']._serialized_start=126
@@ -56,13 +56,13 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_RECORD_VALUESENTRY']._serialized_start=481
   _globals['_RECORD_VALUESENTRY']._serialized_end=546
   _globals['_BLOB']._serialized_start=548
-  _globals['_BLOB']._serialized_end=590
-  _globals['_CONTENT']._serialized_start=593
-  _globals['_CONTENT']._serialized_end=1018
-  _globals['_CONTENT_ARRAYSENTRY']._serialized_start=812
-  _globals['_CONTENT_ARRAYSENTRY']._serialized_end=880
-  _globals['_CONTENT_METRICSENTRY']._serialized_start=882
-  _globals['_CONTENT_METRICSENTRY']._serialized_end=949
-  _globals['_CONTENT_CONFIGSENTRY']._serialized_start=951
-  _globals['_CONTENT_CONFIGSENTRY']._serialized_end=1018
+  _globals['_BLOB']._serialized_end=592
+  _globals['_CONTENT']._serialized_start=595
+  _globals['_CONTENT']._serialized_end=1020
+  _globals['_CONTENT_ARRAYSENTRY']._serialized_start=814
+  _globals['_CONTENT_ARRAYSENTRY']._serialized_end=882
+  _globals['_CONTENT_METRICSENTRY']._serialized_start=884
+  _globals['_CONTENT_METRICSENTRY']._serialized_end=951
+  _globals['_CONTENT_CONFIGSENTRY']._serialized_start=953
+  _globals['_CONTENT_CONFIGSENTRY']._serialized_end=1020
 # @@protoc_insertion_point(module_scope)

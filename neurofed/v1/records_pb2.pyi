@@ -262,21 +262,21 @@ class Blob(_message.Message):
 
     DESCRIPTOR: _descriptor.Descriptor
 
-    SHA256_FIELD_NUMBER: _builtins.int
+    XXH3_128_FIELD_NUMBER: _builtins.int
     SIZE_BYTES_FIELD_NUMBER: _builtins.int
-    sha256: _builtins.bytes
-    """sha256 is the digest of the whole byte string and its identity."""
+    xxh3_128: _builtins.bytes
+    """xxh3_128 is XXH3 of 128 bits of the whole byte string, big-endian, and its identity."""
     size_bytes: _builtins.int
     """size_bytes is its length."""
     def __init__(
         self,
         *,
-        sha256: _builtins.bytes = ...,
+        xxh3_128: _builtins.bytes = ...,
         size_bytes: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["sha256", b"sha256", "size_bytes", b"size_bytes"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["size_bytes", b"size_bytes", "xxh3_128", b"xxh3_128"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

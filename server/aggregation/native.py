@@ -1,4 +1,4 @@
-"""The sums in fixed point as C kernels, compiled at first use.
+"""The sums in fixed point, and distances, as C kernels, compiled at first use.
 
 Where there is no compiler numpy gives the same bits, see `exact`.
 """
@@ -37,8 +37,7 @@ def add(sums: npt.NDArray[np.int64], values: npt.NDArray[Any], weight: int, firs
     """
     if sums.size != values.size:
         raise ValueError(f"expected as many values as sums, {sums.size}, got {values.size}")
-    plain = values.dtype == np.float32 and values.flags.c_contiguous and values.flags.aligned
-    if not plain or (kernels := library()) is None:
+    if not _is_plain(values) or (kernels := library()) is None:
         return None
     bits = kernels.fixed_add(
         ctypes.c_void_p(sums.ctypes.data),
@@ -69,6 +68,25 @@ def scale(sums: npt.NDArray[np.int64], values: npt.NDArray[Any], unit: float) ->
     return True
 
 
+def squared_distance(one: npt.NDArray[Any], other: npt.NDArray[Any]) -> float | None:
+    """The sum of the squared differences, in 64 bits; None where there is no kernel for these arrays.
+
+    Raises:
+        ValueError: if they are not equally many.
+    """
+    if one.size != other.size:
+        raise ValueError(f"expected arrays of one size, got {one.size} and {other.size}")
+    if not (_is_plain(one) and _is_plain(other)) or (kernels := library()) is None:
+        return None
+    pointers = ctypes.c_void_p(one.ctypes.data), ctypes.c_void_p(other.ctypes.data)
+    return float(kernels.squared_distance(*pointers, ctypes.c_int64(one.size)))
+
+
+def _is_plain(array: npt.NDArray[Any]) -> bool:
+    """True for aligned float32 next to each other, which is what there are kernels for."""
+    return array.dtype == np.float32 and array.flags.c_contiguous and array.flags.aligned
+
+
 @functools.cache
 def library() -> ctypes.CDLL | None:
     """The kernels, or None where it is switched off (NEUROFED_KERNELS=reference) or cannot be had."""
@@ -80,6 +98,7 @@ def library() -> ctypes.CDLL | None:
     except (OSError, subprocess.SubprocessError):
         return None
     loaded.fixed_add.restype, loaded.fixed_scale.restype = ctypes.c_uint32, None
+    loaded.squared_distance.restype = ctypes.c_double
     return loaded
 
 

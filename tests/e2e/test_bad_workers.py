@@ -13,6 +13,7 @@ import pytest
 from support_fleet import ScriptedWorker, announce, content_of
 
 from neurofed import tensors
+from neurofed.rope import Checksum
 from neurofed.runstate import fold_all
 from neurofed.v1 import fleet_pb2
 
@@ -119,7 +120,7 @@ def truncated(worker: ScriptedWorker, task: fleet_pb2.Task, arrays: Arrays) -> N
 
 def wrong_digest(worker: ScriptedWorker, task: fleet_pb2.Task, arrays: Arrays) -> None:
     content, blob = content_of(arrays, num_examples=10)
-    content.blob.sha256 = hashlib.sha256(b"another").digest()
+    content.blob.xxh3_128 = Checksum(b"another").digest()
     worker.offer(task.task_id, content)
     worker.upload(blob)
     worker.receive("verdict")

@@ -1,14 +1,15 @@
 """What must hold of any transfer over a link that is cut anywhere."""
 
 import asyncio
-import hashlib
 import random
 
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from neurofed import transfer
-from neurofed.transfer import BlobReceiver, Outbox, Sending, chunk_at
+from neurofed import framing, transfer
+from neurofed.framing import chunk_at
+from neurofed.rope import Checksum
+from neurofed.transfer import BlobReceiver, Outbox, Sending
 from neurofed.v1.fleet_pb2 import Received
 from neurofed.v1.records_pb2 import Blob
 
@@ -54,7 +55,7 @@ class Link:
 
 
 async def _transfer(blob, cuts, order):
-    receiver = BlobReceiver(Blob(sha256=hashlib.sha256(blob).digest(), size_bytes=len(blob)), len(blob))
+    receiver = BlobReceiver(Blob(xxh3_128=Checksum(blob).digest(), size_bytes=len(blob)), len(blob))
     arrived = 0
     for cut in (*cuts, None):
         link, steps, before = Link(blob, receiver, order), 0, receiver.received_bytes
@@ -81,9 +82,11 @@ async def _transfer(blob, cuts, order):
 @untimed
 @given(st.binary(max_size=600), st.lists(st.integers(0, 40), max_size=6), st.integers(0, 2**32))
 def test_over_any_cuts_every_byte_arrives_once_and_the_window_holds(blob, cuts, seed):
-    before = transfer.CHUNK_BYTES, transfer.WINDOW_BYTES
-    transfer.CHUNK_BYTES, transfer.WINDOW_BYTES = CHUNK, WINDOW
+    before = framing.CHUNK_BYTES, transfer.WINDOW_BYTES
+    framing.CHUNK_BYTES = transfer.CHUNK_BYTES = CHUNK
+    transfer.WINDOW_BYTES = WINDOW
     try:
         assert asyncio.run(_transfer(blob, cuts, random.Random(seed))) == blob
     finally:
-        transfer.CHUNK_BYTES, transfer.WINDOW_BYTES = before
+        framing.CHUNK_BYTES, transfer.WINDOW_BYTES = before
+        transfer.CHUNK_BYTES = framing.CHUNK_BYTES

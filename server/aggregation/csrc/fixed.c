@@ -40,3 +40,21 @@ void fixed_scale(const int64_t *sums, float *out, int64_t n, double unit) {
     memcpy(out + start, scaled, (size_t)count * sizeof *scaled);
   }
 }
+
+/* The sum of (x[i] - y[i])^2 in doubles; lanes of their own let it be vectorised without another order of additions. */
+double squared_distance(const float *restrict x, const float *restrict y, int64_t n) {
+  enum { LANES = 16 };
+  double sums[LANES] = {0};
+  int64_t i = 0;
+  for (; i + LANES <= n; i += LANES)
+    for (int lane = 0; lane < LANES; lane++) {
+      double difference = (double)x[i + lane] - (double)y[i + lane];
+      sums[lane] += difference * difference;
+    }
+  double total = 0;
+  for (int lane = 0; lane < LANES; lane++)
+    total += sums[lane];
+  for (; i < n; i++)
+    total += ((double)x[i] - (double)y[i]) * ((double)x[i] - (double)y[i]);
+  return total;
+}

@@ -158,7 +158,3 @@ def test_the_digest_of_a_model_sees_everything_but_the_order():
         {k: v for k, v in arrays.items() if k != "empty"},
     ]
     assert len({digest, *map(tensors.model_digest, others)}) == 1 + len(others)
-
-
-def test_the_digest_is_that_of_the_concatenation():
-    assert tensors.digest([b"ab", memoryview(b"c")]) == tensors.digest([b"abc"])

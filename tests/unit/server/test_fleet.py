@@ -1,7 +1,5 @@
 """The aggregator's end of the stream, over a real socket."""
 
-import hashlib
-
 import grpc
 import numpy as np
 import pytest
@@ -10,7 +8,9 @@ from support_fleet import Aggregator, ScriptedWorker, announce, content_of, mode
 
 import neurofed
 from neurofed import flower, protocol, tensors
-from neurofed.transfer import CHUNK_BYTES, WINDOW_BYTES, chunk_at
+from neurofed.framing import CHUNK_BYTES, chunk_at
+from neurofed.rope import Checksum
+from neurofed.transfer import WINDOW_BYTES
 from neurofed.v1 import fleet_pb2, monitor_pb2
 from server.grid import FleetGrid
 
@@ -385,7 +385,7 @@ def test_a_wrong_manifest_is_refused_before_a_byte_of_it_is_taken(aggregator, jo
         ({"size_bytes": 7}, "the declared 8 bytes, got 7"),
         ({"size_bytes": 1 << 40}, "the declared 8 bytes"),
         ({"size_bytes": -1}, "the declared 8 bytes"),
-        ({"sha256": b"short"}, "32 bytes"),
+        ({"xxh3_128": b"short"}, "16 bytes"),
     ],
 )
 def test_an_announcement_that_cannot_be_is_refused(aggregator, join, announced, text):
@@ -422,10 +422,10 @@ def test_bytes_that_were_not_announced_are_refused(aggregator, join):
     aggregator.assign("w", W8)
     task, model = worker.task()
     content, blob = content_of(model, num_examples=3)
-    content.blob.sha256 = hashlib.sha256(b"other").digest()
+    content.blob.xxh3_128 = Checksum(b"other").digest()
     worker.offer(task.task_id, content)
     worker.upload(blob)
-    assert "SHA-256" in worker.receive("verdict").reason
+    assert "checksum" in worker.receive("verdict").reason
     assert aggregator.outcome().rejected
 
 

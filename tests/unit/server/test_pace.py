@@ -3,7 +3,7 @@ import asyncio
 import pytest
 
 from neurofed.errors import DataError
-from neurofed.transfer import CHUNK_BYTES
+from neurofed.framing import CHUNK_BYTES
 from server import pace
 from server.pace import Pace, Upload
 
@@ -28,9 +28,9 @@ def test_a_worker_alone_may_be_some_chunks_ahead_and_no_more():
     async def test():
         paces, sender = Pace(), Sender(20)
         paces.open(sender.upload)
-        assert sender.told == [(0, 8 * CHUNK_BYTES)], "told once"
+        assert sender.told == [(0, 2 * CHUNK_BYTES)], "told once"
         paces.arrive(sender.upload, CHUNK_BYTES)
-        assert sender.told[1:] == [(CHUNK_BYTES, 9 * CHUNK_BYTES)]
+        assert sender.told[1:] == [(CHUNK_BYTES, 3 * CHUNK_BYTES)]
 
     _run(test)
 
@@ -55,7 +55,7 @@ def test_however_many_there_are_what_is_under_way_is_bounded_and_goes_round():
             paces.open(sender.upload)
         arrived = [0] * len(senders)
         while any(sender.under_way for sender in senders):
-            assert sum(sender.under_way for sender in senders) <= 16
+            assert sum(sender.under_way for sender in senders) <= 2
             number = next(n for n, sender in enumerate(senders) if sender.under_way)
             arrived[number] += 1
             paces.arrive(senders[number].upload, CHUNK_BYTES)
@@ -70,14 +70,14 @@ def test_a_link_that_is_slow_or_dead_holds_up_nobody_and_one_that_ends_frees_its
         paces, dead, others = Pace(), [Sender(9) for _ in range(2)], [Sender(1) for _ in range(20)]
         for sender in (*dead, *others):
             paces.open(sender.upload)
-        assert [sender.under_way for sender in dead] == [8, 8]
+        assert [sender.under_way for sender in dead] == [2, 0]
         while not all(sender.told for sender in others):
             await asyncio.sleep(0.005)
         for sender in (*dead, *others):
             paces.close(sender.upload)
         fresh = Sender(8)
         paces.open(fresh.upload)
-        assert fresh.under_way == 8
+        assert fresh.under_way == 2
 
     _run(test)
 
@@ -101,17 +101,24 @@ def test_so_many_chunks_are_written_at_once_and_slow_ones_do_not_count(monkeypat
         paces, held, written = Pace(), asyncio.Event(), []
 
         async def write(number):
-            async with paces.outgoing():
-                written.append(number)
-                await held.wait()
+            arrived = await paces.outgoing()
+            written.append(number)
+            await held.wait()
+            arrived()
+            arrived()  # twice is once
 
         writers = [asyncio.create_task(write(n)) for n in range(40)]
         await asyncio.sleep(0)
         await asyncio.sleep(0)
-        assert written == list(range(16))
+        assert written == list(range(2))
         while len(written) < 40:
             await asyncio.sleep(0.005)
         held.set()
         await asyncio.gather(*writers)
+        places = [await asyncio.wait_for(paces.outgoing(), 5) for _ in range(2)]
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(paces.outgoing(), 0.001)
+        for arrived in places:
+            arrived()
 
     _run(test)

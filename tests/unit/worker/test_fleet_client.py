@@ -184,7 +184,7 @@ def test_a_task_that_fails_is_told_in_one_line(aggregator, worker):
 
 def test_a_model_that_is_not_what_was_announced_is_a_failed_task(aggregator, worker):
     aggregator.assign("w", MODEL, parcel=Parcel(_expected()))
-    assert "SHA-256" in aggregator.outcome().error
+    assert "checksum" in aggregator.outcome().error
     aggregator.assign("w", MODEL, number=2)
     assert bytes(aggregator.outcome().blob) == _expected()
 
