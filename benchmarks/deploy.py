@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.common import arguments, finish, must
+from benchmarks.drills import drill
 from neurofed.cluster import faults
 from neurofed.cluster.engine import connect, in_our_words
 from neurofed.cluster.federation import Federation
@@ -30,6 +31,15 @@ _PATIENCE_S = 300.0
 _SETTLE_S = 5.0
 _SEED = 3
 _CUT_S = 30.0
+
+_DRILLS = {
+    "worker killed: updates of the last round": 5,
+    "worker paused: updates of the last round": 4,
+    "aggregator killed: rounds with the models of a whole run": 4,
+    "a link of 2 Mbit/s: updates of the last round": 5,
+    "out of memory: told": 1,
+}
+"""What is to come of each drill."""
 
 Numbers = dict[str, float | None]
 
@@ -78,8 +88,8 @@ def _native(starts: int) -> list[dict[str, Any]]:
     return rows
 
 
-def _in_containers(rounds: int) -> Numbers:
-    """Bring six containers up, train, do two faults, and take all down again."""
+def _in_containers(rounds: int, *, drills: bool) -> Numbers:
+    """Bring six containers up, train, do faults to them, and take all down again."""
     client = connect()
     with in_our_words("measuring the images"):
         numbers: Numbers = {f"{image} image": float(client.images.get(image).attrs["Size"]) for image in _IMAGES}
@@ -106,6 +116,8 @@ def _in_containers(rounds: int) -> Numbers:
             ),
             "its return",
         )
+        if drills:
+            numbers |= drill(client, federation, plan)
     finally:
         federation.down(volumes=True)
     return numbers
@@ -122,11 +134,11 @@ def _equal_rounds(federation: Federation, plan: Plan, rounds: int) -> float:
     run = ["--preset", "tiny", "--rounds", str(rounds), "--seed", str(_SEED), "--run-id", "run"]
     image = federation.worker("worker-1").attrs["Config"]["Env"]
     crossover = {"NEUROFED_CROSSOVER": dict(entry.split("=", 1) for entry in image)["NEUROFED_CROSSOVER"]}
+    # as in the containers, the kernels of OpenBLAS, which make the clips, are those of this processor
+    variables = {name: value for name, value in os.environ.items() if name != "OPENBLAS_CORETYPE"} | crossover
     with tempfile.TemporaryDirectory() as out:
         words = [sys.executable, "-m", "neurofed", "run", *run, "--out", out, "--json"]
-        here = json.loads(
-            subprocess.run(words, capture_output=True, check=True, env={**os.environ, **crossover}).stdout
-        )["rounds"]
+        here = json.loads(subprocess.run(words, capture_output=True, check=True, env=variables).stdout)["rounds"]
     for words in (["submit", *run], ["monitor", "run", "--json"]):
         code, output = federation.command(plan, words)
         if code:
@@ -142,7 +154,7 @@ def main() -> None:
     starts, rounds = (1, 1) if options.quick else (5, 3)
     rows = _native(starts)
     try:
-        numbers = _in_containers(rounds)
+        numbers = _in_containers(rounds, drills=not options.quick)
     except EngineError as error:
         numbers = {}
         rows.append({"what": "containers", "missing": str(error)})
@@ -160,7 +172,16 @@ def main() -> None:
     ]
     for image in _IMAGES:
         musts.append(must(f"image {image}, GB", _over(numbers.get(f"{image} image"), 1e9), "<=", 1.3))
+    for name, expected in {} if options.quick else _DRILLS.items():
+        musts.append(must(f"containers: {name}", numbers.get(name), "==", expected))
+    musts.append(must("CI: from nothing to an engine with images, s", _ready_s(), "<=", 600))
     finish("deploy", options, [_SEED], rows, musts)
+
+
+def _ready_s() -> float | None:
+    """How long .ci/run took on this machine to install and start an engine and to build images; None if it did not."""
+    file = Path(os.environ.get("NEUROFED_ENGINE_DIR", "/var/tmp/neurofed-engine")) / "ready_s"  # noqa: S108 (.ci/run's)
+    return float(file.read_text()) if file.exists() else None
 
 
 def _over(value: float | None, unit: float) -> float | None:

@@ -22,7 +22,7 @@ from google.protobuf.message import Message
 
 from neurofed.errors import DataError, RunStateError, StorageError
 from neurofed.files import storing, sync_folder
-from neurofed.runstate import fold, fold_all
+from neurofed.folding import fold, fold_all
 from neurofed.v1.control_pb2 import RunState
 from neurofed.v1.monitor_pb2 import Event, Snapshot
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import re
 import tempfile
@@ -14,6 +15,7 @@ from neurofed.rope import Buffer
 
 _TEMPORARY = re.compile(r"\..+\.[a-z0-9_]{8}")
 """What `write_atomically` calls a file that is not whole yet."""
+_FORBIDDEN = (errno.EACCES, errno.EPERM, errno.EROFS)
 
 
 def write_atomically(path: Path, data: bytes | Iterable[Buffer], mode: int = 0o644) -> None:
@@ -79,6 +81,5 @@ def storing(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise StorageError(
-            f"expected the disk to take {path}, got: {error.strerror or error}: make room, then resume"
-        ) from error
+        remedy = "give this user the right to write there" if error.errno in _FORBIDDEN else "make room, then resume"
+        raise StorageError(f"expected the disk to take {path}, got: {error.strerror or error}: {remedy}") from error

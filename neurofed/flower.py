@@ -19,7 +19,9 @@ from flwr.app.message.message import make_message
 from flwr.supercore.task_identity import TaskIdentity
 
 from neurofed import tensors
+from neurofed.codecs.numbers import Numbers, pack, unpack
 from neurofed.errors import DataError, ManifestError
+from neurofed.records import METRICS, NUMBERS
 from neurofed.rope import Buffer, Rope
 from neurofed.v1 import records_pb2 as pb
 
@@ -98,6 +100,27 @@ def metric_records(records: RecordDict) -> dict[str, MetricRecord]:
 def config_records(records: RecordDict) -> dict[str, ConfigRecord]:
     """The configuration records among them, by name; see `array_records`."""
     return {name: record for name, record in records.items() if isinstance(record, ConfigRecord)}
+
+
+def packed(numbers: Numbers) -> ConfigRecord:
+    """Reported numbers in few bytes, see `neurofed.codecs.numbers`."""
+    return ConfigRecord({NUMBERS: pack(numbers)})
+
+
+def unpacked(records: RecordDict) -> RecordDict:
+    """The same records with numbers as they were before `packed`.
+
+    Raises:
+        DataError: if they cannot be read.
+    """
+    config = config_records(records).get(NUMBERS)
+    if config is None:
+        return records
+    data = config.get(NUMBERS)
+    if not isinstance(data, bytes):
+        raise DataError(f"expected packed numbers as bytes, got {type(data).__name__}")
+    rest = {name: record for name, record in records.items() if name != NUMBERS}
+    return RecordDict({**rest, METRICS: MetricRecord(dict(unpack(data)))})
 
 
 def to_numpy(record: ArrayRecord) -> dict[str, tensors.Array]:

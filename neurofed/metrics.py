@@ -45,6 +45,14 @@ TRAIN_S = "train-s"
 STALENESS = "staleness"
 """Of a round: mean over its updates of the rounds they were late."""
 
+PRIVACY = "privacy"
+EPSILON = f"{PRIVACY}/epsilon"
+"""Of a private run's round: epsilon of all rounds so far, at `privacy/delta`. Computed from the noise, not observed."""
+DELTA = f"{PRIVACY}/delta"
+"""Of a private run's round: the chance that epsilon does not hold."""
+CLIP = f"{PRIVACY}/clip"
+"""Of a private run's round: the longest that the next one's updates may be. If adaptive, it is itself noisy."""
+
 
 def parts(metrics: Mapping[str, float], name: str) -> dict[str, float]:
     """The parts of a structured metric: `parts({'a/x': 1, 'a/y/z': 2}, 'a') == {'x': 1, 'y/z': 2}`."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from importlib.metadata import entry_points
 
 from neurofed.errors import ConfigError, UnknownNameError, nearest
@@ -19,18 +20,50 @@ DEFAULT_JOIN_TIMEOUT_S = 120.0
 DEFAULT_ROUND_TIMEOUT_S = 600.0
 DEFAULT_STALL_TIMEOUT_S = 300.0
 DEFAULT_MAX_STALENESS = 20
-CODECS = ("dense",)
+CODECS = ("dense", "fp16", "int8", "top-k", "low-rank")
 STRATEGIES = (
-    "fedavg", "fedavgm", "fedadam", "fedyogi", "fedadagrad", "norm-clipping", "centred-clipping", "geometric-median",
-    "median", "trimmed-mean", "krum", "multi-krum", "bulyan",
+    "fedavg", "fedprox", "fedavgm", "fedadam", "fedyogi", "fedadagrad", "scaffold", "norm-clipping",
+    "centred-clipping", "geometric-median", "median", "trimmed-mean", "krum", "multi-krum", "bulyan",
 )  # fmt: skip
 STRATEGY_GROUP = "neurofed.strategies"
 """Entry points of rules that other packages bring."""
+SELECTIONS = ("all", "uniform", "data-size", "energy", "utility")
+_BILLED = ("energy", "utility")
+"""Selections that go by what the chip's bill says."""
+PRIVACY = ("none", "dp", "dp-adaptive", "secure-aggregation")
 MAX_WORKERS = 10_000
 MAX_ROUNDS = 1_000_000
 
 _RUN_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
-_SETTING_PREFIX = "workload."
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """A part of a run that is chosen by name and has settings of its own: `--strategy NAME --set strategy.KEY=VALUE`.
+
+    Attributes:
+        settings: the field of `RunSpec` that holds its settings.
+        names: those of this package, the default first; none where only those who have it know its names.
+        group: entry points of those that other packages bring.
+    """
+
+    settings: str
+    names: tuple[str, ...] = ()
+    group: str = ""
+
+    def known(self) -> list[str]:
+        """The names that may be chosen."""
+        return [*self.names, *(point.name for point in entry_points(group=self.group) if self.group)]
+
+
+CHOICES: Mapping[str, Choice] = {
+    "workload": Choice("settings"),
+    "strategy": Choice("strategy_settings", STRATEGIES, STRATEGY_GROUP),
+    "codec": Choice("codec_settings", CODECS),
+    "selection": Choice("selection_settings", SELECTIONS),
+    "privacy": Choice("privacy_settings", PRIVACY),
+}
+"""What `--set` may be said of, by the field of `RunSpec` that holds the name."""
 
 
 def default_spec() -> RunSpec:
@@ -42,6 +75,8 @@ def default_spec() -> RunSpec:
         chip=DEFAULT_CHIP,
         codec=CODECS[0],
         strategy=STRATEGIES[0],
+        selection=SELECTIONS[0],
+        privacy=PRIVACY[0],
         trace=True,
         join_timeout_s=DEFAULT_JOIN_TIMEOUT_S,
         round_timeout_s=DEFAULT_ROUND_TIMEOUT_S,
@@ -64,12 +99,10 @@ def validate(spec: RunSpec) -> None:
     _require("round-timeout-s", 0 < spec.round_timeout_s < 1e6, "a positive number", spec.round_timeout_s)
     _validate_rounds(spec)
     _require("chip", "," not in spec.chip, "one chip, or an empty name for each worker's own", spec.chip)
-    if spec.codec not in CODECS:
-        raise UnknownNameError(f"codec {spec.codec!r}: {nearest(spec.codec, CODECS)}")
-    if spec.strategy not in STRATEGIES:
-        known = [*STRATEGIES, *(point.name for point in entry_points(group=STRATEGY_GROUP))]
-        if spec.strategy not in known:
-            raise UnknownNameError(f"strategy {spec.strategy!r}: {nearest(spec.strategy, known)}")
+    for kind, choice in CHOICES.items():
+        name = getattr(spec, kind)
+        if name and choice.names and name not in choice.names and name not in (known := choice.known()):
+            raise UnknownNameError(f"{kind} {name!r}: {nearest(name, known)}")
 
 
 def _validate_rounds(spec: RunSpec) -> None:
@@ -81,6 +114,11 @@ def _validate_rounds(spec: RunSpec) -> None:
     _require("min-workers", spec.min_workers <= enough, f"0 to the {enough} that complete a round", spec.min_workers)
     _require("max-staleness", 0 <= spec.max_staleness <= MAX_ROUNDS, f"0 to {MAX_ROUNDS}", spec.max_staleness)
     _require("stall-timeout-s", 0 <= spec.stall_timeout_s < 1e6, "0 or a positive number", spec.stall_timeout_s)
+    everybody = spec.selection in ("", SELECTIONS[0])
+    _require(
+        "selection", everybody or not spec.buffer, "all beside --buffer, where who is free is asked", spec.selection
+    )
+    _require("selection", spec.trace or spec.selection not in _BILLED, "--trace beside it", spec.selection)
     _require("scale-work", spec.trace or not spec.scale_work, "--trace beside it: the bill tells the speed", True)
 
 
@@ -111,36 +149,55 @@ def require_run_id(run_id: str) -> str:
 
 
 def parse_settings(pairs: Iterable[str]) -> dict[str, str]:
-    """`workload.KEY=VALUE` pairs as a table without the prefix.
+    """`KIND.KEY=VALUE` pairs as a table with `KIND.KEY` as its keys; the kinds are those of `CHOICES`.
 
     Raises:
         ConfigError: if a pair is malformed or given twice.
+        UnknownNameError: if there is no such kind.
     """
     settings: dict[str, str] = {}
     for pair in pairs:
-        key, separator, value = pair.partition("=")
-        if not separator or not key.startswith(_SETTING_PREFIX) or key == _SETTING_PREFIX:
-            raise ConfigError(f"--set: expected {_SETTING_PREFIX}KEY=VALUE, got {pair!r}")
-        name = key.removeprefix(_SETTING_PREFIX)
+        name, separator, value = pair.partition("=")
+        kind, _, key = name.partition(".")
+        if not (separator and kind and key):
+            raise ConfigError(f"--set: expected KIND.KEY=VALUE, KIND one of {', '.join(CHOICES)}, got {pair!r}")
+        if kind not in CHOICES:
+            raise UnknownNameError(f"--set {pair}: {kind!r} has no settings: {nearest(kind, CHOICES)}")
         if name in settings:
-            raise ConfigError(f"--set: {key} is given twice")
+            raise ConfigError(f"--set: {name} is given twice")
         settings[name] = value
     return settings
 
 
-_KEYS = {field.name: field.name.replace("_", "-") for field in RunSpec.DESCRIPTOR.fields if field.name != "settings"}
+def settings_by_field(settings: Mapping[str, str]) -> dict[str, dict[str, str]]:
+    """What `parse_settings` gives as fields of `RunSpec`."""
+    fields: dict[str, dict[str, str]] = {choice.settings: {} for choice in CHOICES.values()}
+    for name, value in settings.items():
+        kind, _, key = name.partition(".")
+        fields[CHOICES[kind].settings][key] = value
+    return fields
+
+
+def settings_of(spec: RunSpec, kind: str) -> dict[str, str]:
+    """The settings of one of the `CHOICES`."""
+    return dict(getattr(spec, CHOICES[kind].settings))
+
+
+_TABLES = {choice.settings: choice.settings.replace("_", "-") for choice in CHOICES.values()}
+_KEYS = {field.name: field.name.replace("_", "-") for field in RunSpec.DESCRIPTOR.fields if field.name not in _TABLES}
 _KEYS["rounds"] = "num-server-rounds"
 """Flower's kebab-case key of each field; the rounds have Flower's own name."""
 
 
 def to_run_config(spec: RunSpec) -> dict[str, bool | int | float | str]:
-    """A run as Flower's flat run configuration, with its kebab-case keys."""
+    """A run as Flower's flat run configuration, with its kebab-case keys; settings are JSON tables."""
     values = {key: getattr(spec, field) for field, key in _KEYS.items()}
-    return {**values, "settings": json.dumps(dict(spec.settings), sort_keys=True)}
+    tables = {key: json.dumps(dict(getattr(spec, field)), sort_keys=True) for field, key in _TABLES.items()}
+    return {**values, **tables}
 
 
 def from_run_config(config: Mapping[str, object]) -> RunSpec:
-    """The inverse of `to_run_config`; missing keys take their defaults.
+    """The inverse of `to_run_config`; missing keys, and names that are empty, take their defaults.
 
     Raises:
         ConfigError: naming the key whose value is of the wrong type or out of bounds.
@@ -152,9 +209,13 @@ def from_run_config(config: Mapping[str, object]) -> RunSpec:
             setattr(spec, field, values[key])
         except (TypeError, ValueError):
             raise ConfigError(f"{key}: expected what `neurofed run --help` says, got {values[key]!r}") from None
-    try:
-        spec.settings.update(json.loads(str(values["settings"])))
-    except (TypeError, ValueError, AttributeError):
-        raise ConfigError(f"settings: expected a JSON table of strings, got {values['settings']!r}") from None
+    for field, key in _TABLES.items():
+        try:
+            getattr(spec, field).update(json.loads(str(values[key])))
+        except (TypeError, ValueError, AttributeError):
+            raise ConfigError(f"{key}: expected a JSON table of strings, got {values[key]!r}") from None
+    for kind, choice in CHOICES.items():  # a run of an older version does not say them
+        if choice.names and not getattr(spec, kind):
+            setattr(spec, kind, choice.names[0])
     validate(spec)
     return spec

@@ -39,7 +39,8 @@ Emit = Callable[[Payload], object]
 
 SERVICE = "neurofed.v1.FleetService"
 HEARTBEAT_S = 5.0
-SILENCE_S = 3 * HEARTBEAT_S
+SILENCE_S = 12.0
+"""Two heartbeats are lost and the third is late: who is cut off is known to be within 15 s, on a busy machine too."""
 """A stream without any frame for this long is dead."""
 GRACE_S = 5.0
 """A worker whose stream broke has this long to come back before its task is given up."""

@@ -78,7 +78,7 @@ class Gathering:
         """
         judges = self._judges
         try:
-            distance = judges.screen.distance(base, update.model)
+            distance = 0.0 if judges.rule.bounded else judges.screen.distance(base, update.model)
             model = stale.brought_up_to_date(update.model, base, self._model, staleness)
             self._state = judges.rule.add(self._state, replace(update, model=model))
         except UpdateError as error:
@@ -107,7 +107,8 @@ class Gathering:
                 "bring the workers back and resume, or lower --min-workers"
             )
         self._judges.screen.learn(self._distances)
-        model, means = self._judges.rule.finish(self._state), _weighted_means(self._reported)
+        model = self._judges.rule.finish(self._state)
+        means = {**weighted_means(self._reported), **self._judges.rule.numbers(self._state)}
         if any(self._staleness):
             means[metrics.STALENESS] = sum(self._staleness) / self.count
         self._judges.emit(
@@ -122,7 +123,7 @@ class Gathering:
         return model, means
 
 
-def _weighted_means(reported: list[Mapping[str, Any]]) -> dict[str, float]:
+def weighted_means(reported: list[Mapping[str, Any]]) -> dict[str, float]:
     """Example-weighted means of the averaged metrics and their parts, independent of the order of arrival."""
     means = {}
     for name in sorted({n for numbers in reported for n in numbers if n.partition("/")[0] in _AVERAGED}):

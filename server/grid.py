@@ -214,7 +214,7 @@ class FleetGrid(Grid):
         reason, rejected = outcome.error, outcome.rejected
         if outcome.content is not None:
             try:
-                records = flower.records_of(outcome.content, outcome.blob)
+                records = flower.unpacked(flower.records_of(outcome.content, outcome.blob))
             except DataError as error:
                 reason, rejected = one_line(str(error)), True
                 self.quarantine.add(worker, round_number, reason)
@@ -236,26 +236,23 @@ def _round_of(message: Message) -> int:
     return 0
 
 
-_Shared = dict[int, tuple[ArrayRecord, records_pb2.Content, Parcel]]
-"""What has been serialised, by the identity of the record, which is kept so that the identity stays its own."""
+_Shared = dict[tuple[int, ...], tuple[list[ArrayRecord], records_pb2.Content, Parcel]]
+"""What has been serialised, by the identities of the records, which are kept so that the identities stay their own."""
 
 
 def _content_of(records: RecordDict, shared: _Shared) -> tuple[records_pb2.Content, Parcel]:
-    """Header and bytes of a message; a model that goes to several workers is serialised once."""
-    arrays = list(flower.array_records(records).items())
-    if len(arrays) != 1:
-        content, blob = flower.content_of(records)
-        return content, Parcel(blob)
-    (name, record) = arrays[0]
-    if id(record) not in shared:
-        content, blob = flower.content_of(RecordDict({name: record}))
-        shared[id(record)] = (record, content, Parcel(blob))
-    _, model, parcel = shared[id(record)]
-    rest = RecordDict({k: v for k, v in records.items() if k != name})
-    content, _ = flower.content_of(rest)
-    content.arrays[name].CopyFrom(model.arrays[name])
-    content.array_order.append(name)
-    content.blob.CopyFrom(model.blob)
+    """Header and bytes of a message; arrays that go to several workers are serialised once."""
+    arrays = flower.array_records(records)
+    key = tuple(map(id, arrays.values()))
+    if key not in shared:
+        content, blob = flower.content_of(RecordDict(dict(arrays)))
+        shared[key] = (list(arrays.values()), content, Parcel(blob))
+    _, common, parcel = shared[key]
+    content, _ = flower.content_of(RecordDict({k: v for k, v in records.items() if k not in arrays}))
+    for name in common.array_order:
+        content.arrays[name].CopyFrom(common.arrays[name])
+        content.array_order.append(name)
+    content.blob.CopyFrom(common.blob)
     return content, parcel
 
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from neurofed import tensors
 from neurofed.errors import DamagedError, DataError
 from neurofed.framing import Chunk
+from neurofed.records import CONFIG, MODEL_BYTES
 from neurofed.rope import Buffer
 from neurofed.transfer import MAX_BLOB_BYTES, BlobReceiver
 from neurofed.v1 import fleet_pb2
@@ -24,8 +25,10 @@ _MAX_REMEMBERED = 256
 
 
 def budget_bytes(task: fleet_pb2.Task) -> int:
-    """The most that a worker may have stored here for a task: a few times what it was sent."""
-    return min(MAX_BLOB_BYTES, _BUDGET_FACTOR * task.content.blob.size_bytes + _BUDGET_BYTES)
+    """The most that a worker may have stored here for a task: a few times what it was sent, or the model of that."""
+    model_bytes = task.content.configs[CONFIG].values[MODEL_BYTES].integer if CONFIG in task.content.configs else 0
+    sent_bytes = max(task.content.blob.size_bytes, model_bytes)
+    return min(MAX_BLOB_BYTES, _BUDGET_FACTOR * sent_bytes + _BUDGET_BYTES)
 
 
 @dataclass(slots=True)

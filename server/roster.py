@@ -137,6 +137,7 @@ class Worker:
             cpu_s=self.facts.cpu_s,
             rss_bytes=self.facts.rss_bytes,
             temperature_c=self.facts.temperature_c if self.facts.HasField("temperature_c") else None,
+            rested_s=self.facts.rested_s,
         )
 
 

@@ -17,10 +17,10 @@ from neurofed.runstate import is_over
 from neurofed.source import commit
 from neurofed.v1 import monitor_pb2
 from neurofed.v1.control_pb2 import RunEntry, RunSpec, RunState
+from server import choices
 from server.fleet import FleetService
 from server.run import Run
 from server.store import EVENTS, RunStore
-from workloads import registry
 
 _LOG = logging.getLogger(__name__)
 _INDEXED = frozenset(
@@ -69,7 +69,7 @@ class RunManager:
             StorageError: if the disk does not take it.
         """
         spec.validate(run_spec)
-        settings = registry.load(run_spec.workload).settings(run_spec.preset, dict(run_spec.settings))
+        settings = choices.check(run_spec)
         run_spec.rounds = run_spec.rounds or settings.rounds
         with self._changed:
             run_id = spec.require_run_id(run_id or self._new_id())

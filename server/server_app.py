@@ -23,11 +23,16 @@ from server.aggregation import rule
 from server.aggregation.base import Model
 from server.checkpoint import Checkpoint, CheckpointStore
 from server.grid import FleetGrid
+from server.masked import strategy_for
+from server.privacy import protected, protection_of
 from server.quarantine import Quarantine
 from server.samples import publish_samples
+from server.selection import Selector, selection
 from server.strategy import RuleStrategy, evaluated_event
+from server.wire import Wire
 from workloads import registry
 from workloads.parameters import on_loan, release, state_arrays
+from workloads.personal import personal_names
 
 if TYPE_CHECKING:
     from torch import nn
@@ -85,17 +90,20 @@ def _run(grid: Grid, run: RunSpec, services: Services) -> None:
     settings = workload.settings(run.preset, dict(run.settings))
     task = workload.prepare(settings, run.seed)
     rounds = run.rounds or settings.rounds
-    strategy = RuleStrategy(
-        rule(run.strategy),
+    chosen = protection_of(run, rounds)
+    strategy: RuleStrategy = strategy_for(chosen, run.workers)(
+        protected(rule(run.strategy, spec.settings_of(run, "strategy")), chosen, services.checkpoints.folder),
         partitions=run.workers,
         quorum=spec.quorum(run),
         enough=run.updates or run.buffer,
         max_staleness=run.max_staleness if run.buffer else None,
         scale_work=run.scale_work,
+        selector=_selector(run, task),
+        wire=Wire(run.codec, spec.settings_of(run, "codec"), run.seed, run.workers, lambda: _shared(task)),
         quarantine=grid.quarantine if isinstance(grid, FleetGrid) else Quarantine("", services.emit),
         emit=services.emit,
         after_round=lambda number, model, state: _save(
-            services, Checkpoint(number, model, state, strategy.memory), rounds
+            services, Checkpoint(number, {**model, **personal}, state, strategy.kept), rounds
         ),
     )
     model = task.build_model()
@@ -103,16 +111,17 @@ def _run(grid: Grid, run: RunSpec, services: Services) -> None:
         lambda path, reason: services.emit(monitor_pb2.CheckpointSkipped(file=_within_run(path), reason=reason))
     )
     if checkpoint:
-        strategy.restore(checkpoint.state)
-        strategy.memory = checkpoint.memory
-        arrays, first_round = flower.to_record(checkpoint.model), checkpoint.round_number + 1
+        strategy.restore(checkpoint.state, checkpoint.memory)
+        whole, first_round = checkpoint.model, checkpoint.round_number + 1
     else:
         task.calibrate(model)
-        arrays, first_round = flower.to_record(state_arrays(model)), 1
+        whole, first_round = state_arrays(model), 1
+    personal: Model = {name: whole[name] for name in sorted(personal_names(task, model))}
+    arrays = flower.to_record({name: array for name, array in whole.items() if name not in personal})
     services.emit(_started_event(grid, arrays, first_round))
 
     def evaluate(number: int, current: ArrayRecord) -> MetricRecord:
-        with on_loan(model, flower.to_numpy(current)):
+        with on_loan(model, {**flower.to_numpy(current), **personal}):
             scores = MetricRecord(dict(task.evaluate(model)))
             publish_samples(task, model, number, services.checkpoints.folder.parent, services.emit)
         return scores
@@ -121,7 +130,7 @@ def _run(grid: Grid, run: RunSpec, services: Services) -> None:
         _evaluate_initial(task, model, services)
     release(model)
     initial = [arrays]
-    del arrays, checkpoint  # else the first model stays in memory to the end of the run
+    del arrays, whole, checkpoint  # else the first model stays in memory to the end of the run
     config = ConfigRecord({**spec.to_run_config(run), "num-server-rounds": rounds})
     strategy.start(
         grid,
@@ -132,6 +141,18 @@ def _run(grid: Grid, run: RunSpec, services: Services) -> None:
         evaluate_fn=evaluate,
         first_round=first_round,
     )
+
+
+def _selector(run: RunSpec, task: FederatedTask) -> Selector | None:
+    chosen = selection(run.selection, spec.settings_of(run, "selection"))
+    return Selector(chosen, run.seed, task.partition_sizes(run.workers), run.min_workers) if chosen else None
+
+
+def _shared(task: FederatedTask) -> Model:
+    """The network's initial parameters, before anything was calibrated, without its personal parts."""
+    model = task.build_model()
+    personal = personal_names(task, model)
+    return {name: array for name, array in state_arrays(model).items() if name not in personal}
 
 
 def _evaluate_initial(task: FederatedTask, model: nn.Module, services: Services) -> None:

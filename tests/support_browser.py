@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +19,7 @@ from neurofed.v1 import monitor_pb2 as m
 from workloads.samples import png
 
 WORKERS = 3
+OPERATOR, VIEWER = "operator-token-123", "viewer-token-12345"
 NASTY = "<img src=x onerror='window.hacked=1'><script>window.hacked=1"
 
 
@@ -44,11 +50,32 @@ class Look:
             self.complaints.append(f"asks {asked}")
 
 
-def submit(client: AggregatorClient, run_id: str, rounds: int = 500) -> None:
+def submit(client: AggregatorClient, run_id: str, rounds: int = 5000) -> None:
     """Queue a run that goes on until it is stopped."""
     run = spec.default_spec()
     run.preset, run.workers, run.min_workers, run.rounds = "tiny", WORKERS, 1, rounds
     client.submit(run, run_id)
+
+
+@contextlib.contextmanager
+def guarded(folder: Path) -> Iterator[str]:
+    """An aggregator whose page asks for a token; yields where."""
+    folder.mkdir(exist_ok=True)
+    tokens, address = folder / "tokens", folder / "address"
+    tokens.write_text(f"operator {OPERATOR}\nviewer {VIEWER}\n")
+    tokens.chmod(0o600)
+    options = ("--out", folder / "runs", "--address-file", address, "--http", "0", "--http-token-file", tokens)
+    command = [sys.executable, "-m", "neurofed", "server", "--listen", "127.0.0.1:0", *map(str, options)]
+    with (folder / "log").open("w") as log, subprocess.Popen(command, stdout=log, stderr=log) as server:
+        try:
+            deadline_s = time.monotonic() + 100  # only a hang is as slow
+            while not address.exists():
+                assert server.poll() is None, (folder / "log").read_text()
+                assert time.monotonic() < deadline_s, "waited in vain for an aggregator"
+                time.sleep(0.05)
+            yield address.read_text().splitlines()[1]
+        finally:
+            server.kill()
 
 
 def finished_run(runs: Path, name: str, accuracies: tuple[float, ...], *, hostile: bool = False) -> None:

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
+import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
-from support import need
+from support import need, need_program
 
 from neurofed.cluster.engine import connect
 from neurofed.errors import EngineError
@@ -22,6 +24,9 @@ ROOT = Path(__file__).resolve().parents[1]
 PATIENCE_S = 240.0
 """Only a hang is ever as slow as this."""
 IMAGES = ("neurofed-server", "neurofed-worker")
+BLAS_CHOICE = "OPENBLAS_CORETYPE"
+"""Says which kernels OpenBLAS takes, and so the last bits of clips. Without it they are the processor's own, as in a
+container."""
 
 
 def need_engine() -> Any:
@@ -48,6 +53,47 @@ def wait_until(holds: Callable[[], bool], what: str, patience_s: float = PATIENC
     while not holds():
         assert time.monotonic() < deadline, f"waited in vain for {what}"
         time.sleep(0.5)
+
+
+def prometheus_image(engine: Any) -> str:
+    """An image of Prometheus: the one of compose.yaml, where the engine has it, else Debian's program in our base."""
+    published, made = "prom/prometheus:v3.5.0", "neurofed-prometheus"
+    if engine.images.list(published):
+        return published
+    need_program("prometheus")
+    program = shutil.which("prometheus")
+    assert program is not None
+    recipe = (
+        "FROM python:3.11-slim\n"
+        "COPY prometheus /usr/local/bin/\n"
+        "RUN install -d -o 65534 -g 65534 /prometheus\n"
+        'USER 65534:65534\nENTRYPOINT ["prometheus"]\n'
+    )
+    with tempfile.TemporaryDirectory() as folder:
+        shutil.copy(program, Path(folder) / "prometheus")
+        (Path(folder) / "Dockerfile").write_text(recipe)
+        engine.images.build(path=folder, tag=made, rm=True)
+    return made
+
+
+def asked(prometheus: Any, what: str, query: str = "") -> dict[str, Any]:
+    """What Prometheus answers to a question of its API, from within its container."""
+    program = (
+        "import sys, urllib.parse as p, urllib.request as r\n"
+        "query = '?' + p.urlencode({'query': sys.argv[2]}) if sys.argv[2] else ''\n"
+        "print(r.urlopen('http://127.0.0.1:9090/api/v1/' + sys.argv[1] + query).read().decode())"
+    )
+    done = prometheus.exec_run(["python", "-c", program, what, query], demux=True)
+    data: dict[str, Any] = json.loads(done.output[0])["data"] if done.exit_code == 0 else {}
+    return data
+
+
+def scraped(prometheus: Any) -> dict[str, list[str]]:
+    """How each target of each job is."""
+    found: dict[str, list[str]] = {}
+    for target in asked(prometheus, "targets").get("activeTargets", ()):
+        found.setdefault(target["labels"]["job"], []).append(target["health"])
+    return found
 
 
 class Compose:

@@ -12,7 +12,9 @@ from pathlib import Path
 from neurofed import rpc
 from neurofed.security.options import Security
 from neurofed.tracing.live import trace_work
+from worker import board, memory
 from worker.client_app import executor
+from worker.cooling import Cooling
 from worker.fleet_client import FleetClient, Identity
 from worker.jobs import Execute
 from worker.state import default_folder
@@ -34,6 +36,8 @@ class WorkerOptions:
         parent_pid: end when this process is no longer the parent; 0 does not care.
         security: the files to show and to trust by.
         metrics: `HOST:PORT` of its numbers for Prometheus; None serves none.
+        max_temperature_c: training rests while the board is hotter, in degrees Celsius; None never rests.
+        memory_limit_mib: the most data that the process may hold, in MiB; None sets no limit.
     """
 
     address: str
@@ -45,6 +49,8 @@ class WorkerOptions:
     parent_pid: int = 0
     security: Security = field(default_factory=Security)
     metrics: str | None = None
+    max_temperature_c: float | None = None
+    memory_limit_mib: int | None = None
 
 
 def main(options: WorkerOptions) -> None:
@@ -60,9 +66,13 @@ def main(options: WorkerOptions) -> None:
     logging.getLogger("flwr").setLevel(logging.WARNING)
     chip = load_chip(options.chip)
     identity = Identity(options.name, chip.name, chip.cores.count, tuple(registry.available()))
+    cooling = Cooling(options.max_temperature_c)
     execute: Execute = trace_work(
-        executor(options.chip, options.state_dir or default_folder(options.name)), options.name
+        executor(options.chip, options.state_dir or default_folder(options.name), cooling.rest), options.name
     )
+    if options.memory_limit_mib is not None:
+        memory.bound(options.memory_limit_mib)
+        execute = memory.told(execute, options.memory_limit_mib)
     if options.metrics is not None:
         from worker.metrics import WorkerNumbers, serve
 
@@ -76,6 +86,7 @@ def main(options: WorkerOptions) -> None:
         credentials=credentials,
         give_up_after_s=options.give_up_after_s,
         still_wanted=lambda: not options.parent_pid or os.getppid() == options.parent_pid,
+        heartbeat=lambda: board.heartbeat(rested_s=cooling.rested_s),
     )
     asyncio.run(_until_signalled(client))
 

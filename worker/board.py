@@ -14,18 +14,20 @@ _PLAUSIBLE_C = (-40.0, 150.0)
 """Drivers that have no reading yet report values far outside."""
 
 
-def heartbeat(thermal: Path = THERMAL, process: Path = PROCESS) -> fleet_pb2.Heartbeat:
+def heartbeat(thermal: Path = THERMAL, process: Path = PROCESS, rested_s: float = 0.0) -> fleet_pb2.Heartbeat:
     """A heartbeat with the board's facts of this moment.
 
     Args:
         thermal: Linux's folder of thermal zones.
         process: this process in Linux's process table.
+        rested_s: how long training has rested so far for the board to cool, in seconds.
     """
     usage = resource.getrusage(resource.RUSAGE_SELF)
     return fleet_pb2.Heartbeat(
         cpu_s=usage.ru_utime + usage.ru_stime,
         rss_bytes=_resident_bytes(process, usage.ru_maxrss * 1024),
-        temperature_c=_temperature_c(thermal),
+        temperature_c=temperature_c(thermal),
+        rested_s=rested_s,
     )
 
 
@@ -37,8 +39,8 @@ def _resident_bytes(process: Path, most: int) -> int:
         return most
 
 
-def _temperature_c(thermal: Path) -> float | None:
-    """Temperature of the hottest zone; None where no zone has a plausible one."""
+def temperature_c(thermal: Path = THERMAL) -> float | None:
+    """Temperature of the hottest zone, in degrees Celsius; None where no zone has a plausible one."""
     found = []
     for zone in thermal.glob("thermal_zone*/temp"):
         try:

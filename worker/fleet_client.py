@@ -102,6 +102,7 @@ class FleetClient:
         credentials: what to show and whom to trust; None means plain text.
         give_up_after_s: how long to try to reach an aggregator; None tries for ever.
         still_wanted: asked now and then; False ends the worker.
+        heartbeat: makes a heartbeat.
     """
 
     def __init__(
@@ -113,9 +114,11 @@ class FleetClient:
         credentials: Credentials | None = None,
         give_up_after_s: float | None = None,
         still_wanted: Callable[[], bool] = lambda: True,
+        heartbeat: Callable[[], fleet_pb2.Heartbeat] = board.heartbeat,
     ) -> None:
         self._address, self._identity, self._credentials = address, identity, credentials
         self._give_up_after_s, self._still_wanted = give_up_after_s, still_wanted
+        self._heartbeat = heartbeat
         self._jobs = Jobs(execute, self._offer)
         self._stream: _Stream | None = None
         self._blob: BlobReceiver | None = None
@@ -210,7 +213,7 @@ class FleetClient:
                 stream.send(fleet_pb2.WorkRequest(progress=progress))
             if time.monotonic() - beaten_s >= interval_s:
                 beaten_s = time.monotonic()
-                stream.send(fleet_pb2.WorkRequest(heartbeat=board.heartbeat()))
+                stream.send(fleet_pb2.WorkRequest(heartbeat=self._heartbeat()))
                 notify(WATCHDOG="1")
                 if not self._still_wanted():
                     call.cancel()

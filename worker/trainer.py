@@ -1,7 +1,8 @@
 """Local training: one worker's part of a round on its core group.
 
-Training is a pure function of the global model, the run's configuration, the round and the part of the data: the
-optimizer is fresh and nothing is remembered, so a task done twice gives the same bits.
+Training is a pure function of the global model, the run's configuration, the round, the part of the data, and what is
+done to the optimizer before the first step: it is fresh and nothing is remembered here, so a task done twice gives the
+same bits.
 """
 
 from __future__ import annotations
@@ -10,10 +11,12 @@ import json
 import math
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Any
 
 import numpy.typing as npt
+from torch.optim import Optimizer
 
 from neuro_engine.chip import Chip, ChipError
 from neuro_engine.core_group import CoreGroup
@@ -26,18 +29,28 @@ from worker.cores import core_busy
 from workloads import registry
 from workloads.base import FederatedTask
 from workloads.parameters import load_state, state_arrays
+from workloads.personal import personal_names
 
 Report = Callable[[int, int, Mapping[str, float]], None]
 """Told (steps done, steps, current metrics) after each step; may raise to abandon the task."""
 Arrays = dict[str, npt.NDArray[Any]]
+Prepare = Callable[[SpikingNetwork, Optimizer], object]
+"""Given the network, as the global model has it, and its fresh optimizer before the first step; see `worker.drift`."""
 
 
 @dataclass(frozen=True, slots=True)
 class LocalResult:
-    """What a worker returns for a round: its model and the numbers it reports, named as in `neurofed.metrics`."""
+    """What comes of a worker's round.
+
+    Attributes:
+        arrays: the model, without its personal parts.
+        numbers: what is reported, named as in `neurofed.metrics`.
+        personal: the personal parts, which the worker keeps for its next round.
+    """
 
     arrays: Arrays
     numbers: dict[str, float | int]
+    personal: Arrays = field(default_factory=dict)
 
 
 class Trainer:
@@ -46,6 +59,9 @@ class Trainer:
     Args:
         config: the run's configuration, as `neurofed.spec.to_run_config` writes it.
         chip_name: the chip of this worker, where the run does not name one.
+
+    Attributes:
+        initial: the personal parts as they are before the first round; empty where the whole model is shared.
 
     Raises:
         ConfigError: if workload, preset, setting or chip is unknown here.
@@ -58,32 +74,52 @@ class Trainer:
         network = self._task.build_model()
         if not isinstance(network, SpikingNetwork):
             raise ConfigError(f"workload {run.workload!r}: expected a SpikingNetwork, got {type(network).__name__}")
+        self.initial: Arrays = {}
+        if names := personal_names(self._task, network):
+            self._task.calibrate(network)
+            self.initial = {name: array for name, array in state_arrays(network).items() if name in names}
         self._group = CoreGroup(
             network, load_chip(run.chip or chip_name), tracing=run.trace, precision=self._task.precision
         )
 
+    def shared(self) -> Arrays:
+        """The initial parameters, before anything was calibrated, without the personal parts."""
+        whole = state_arrays(self._task.build_model())
+        return {name: array for name, array in whole.items() if name not in self.initial}
+
     def train(
-        self, arrays: Arrays, part: int, parts: int, round_number: int, report: Report, work: float = 1.0
+        self,
+        arrays: Arrays,
+        part: int,
+        parts: int,
+        round_number: int,
+        report: Report,
+        work: float = 1.0,
+        prepare: Prepare = lambda _network, _optimizer: None,
+        personal: Mapping[str, npt.NDArray[Any]] = MappingProxyType({}),
     ) -> LocalResult:
         """Train the global model `arrays` on part `part` of `parts`.
 
         Args:
-            arrays: the global model, by name.
+            arrays: the global model, by name, without its personal parts.
             part: which part of the training data, from 0.
             parts: into how many parts it is divided.
             round_number: the federated round, from 1.
             report: told after each step.
             work: the fraction of the round's steps to do, in (0, 1]; a part of a step counts as one.
+            prepare: called once before the first step.
+            personal: the personal parts as an earlier round left them.
 
         Returns:
-            The local model and the numbers reported with it.
+            The local model, the numbers reported with it, and what the worker keeps.
         """
         began_s = time.perf_counter()
         network, task = self._group.network, self._task
-        load_state(network, arrays)
+        load_state(network, {**self.initial, **personal, **arrays})
         network.train()
         self._group.reset()
         optimizer = task.optimizer(network)
+        prepare(network, optimizer)
         batches = [b for epoch in range(task.epochs) for b in task.train_batches(part, parts, round_number, epoch)]
         del batches[max(1, math.ceil(work * len(batches))) :]
         tally = _Tally()
@@ -93,7 +129,8 @@ class Trainer:
             report(tally.steps, len(batches), tally.current())
         numbers = tally.numbers(self._group, task.partition_sizes(parts)[part])
         numbers[metrics.TRAIN_S] = time.perf_counter() - began_s
-        return LocalResult(state_arrays(network), numbers)
+        trained = state_arrays(network)
+        return LocalResult(trained, numbers, {name: trained.pop(name) for name in self.initial})
 
 
 class _Tally:

@@ -62,6 +62,36 @@ def dirichlet(labels: Indices, parts: int, alpha: float, rng: np.random.Generato
     return [np.flatnonzero(owner == part) for part in range(parts)]
 
 
+def by_class(labels: Indices, parts: int, classes: int, rng: np.random.Generator) -> list[Indices]:
+    """Few classes a part (McMahan et al. 2017): sorted by class, cut into `parts * classes` equal shards, dealt out.
+
+    A part has examples of exactly `classes` classes where shards and classes have the same bounds, and of a few more
+    where a shard begins in one class and ends in the next.
+
+    Args:
+        labels: (N,) class of each example.
+        parts: into how many parts, from 1 to N.
+        classes: shards of each part, at least 1.
+        rng: the only source of randomness.
+
+    Returns:
+        For each part the ascending indices of its examples.
+
+    Raises:
+        ValueError: if `parts` is not from 1 to N or `classes` is not at least 1.
+    """
+    _check(labels, parts)
+    if classes < 1:
+        raise ValueError(f"expected at least 1 class a part, got {classes}")
+    shuffled = rng.permutation(len(labels))
+    ordered = shuffled[np.argsort(labels[shuffled], kind="stable")]
+    owner = np.empty(len(labels), dtype=np.int64)
+    for shard, dealt in zip(np.array_split(ordered, parts * classes), rng.permutation(parts * classes), strict=True):
+        owner[shard] = dealt % parts
+    _fill_empty(owner, parts, rng)
+    return [np.flatnonzero(owner == part) for part in range(parts)]
+
+
 def _fill_empty(owner: Indices, parts: int, rng: np.random.Generator) -> None:
     for part in range(parts):
         sizes = np.bincount(owner, minlength=parts)

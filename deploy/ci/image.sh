@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Builds the images where neither a registry nor, from inside a build, a package index is reached: wheels are gathered
 # outside, and the base image is made by engine.sh. Elsewhere `docker compose -f deploy/compose.yaml build` does.
+# Each image's bill of materials is written beside the engine: neurofed-worker.cdx.json, neurofed-server.cdx.json.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 
@@ -39,6 +40,7 @@ for target in server worker; do
   docker build --quiet --build-arg VERSION="$version" --build-arg REVISION="$revision" \
     -f "$CONTEXT/deploy/docker/Dockerfile" --target $target -t "neurofed-$target" "$CONTEXT" >"$DIR/build-$target.log" 2>&1 ||
     { tail -40 "$DIR/build-$target.log" >&2 && exit 1; }
+  PYTHON=$PYTHON deploy/docker/sbom.sh "neurofed-$target" "$DIR/neurofed-$target.cdx.json"
 done
 rm -rf "$CONTEXT"
-docker images --format '{{.Repository}} {{.Size}}' | grep '^neurofed-'
+docker images --format '{{.Repository}} {{.Size}}' | grep -E '^neurofed-(server|worker) '

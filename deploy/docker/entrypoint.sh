@@ -64,7 +64,7 @@ provision() {
   hand_out operator $pki/operator
   umask 022 # monitoring programs run as other users, and only they see this folder
   sed -n 's/^viewer //p' $pki/http/tokens >/handout/monitoring/viewer-token
-  cat $pki/server/ca.crt >/handout/monitoring/ca.crt
+  for file in ca.crt tls.crt tls.key; do cat "$pki/viewer/$file" >"/handout/monitoring/$file"; done
 }
 
 case ${1:-} in

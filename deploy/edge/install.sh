@@ -9,6 +9,7 @@
 #   --tls FOLDER     or a folder with ca.crt, tls.crt and tls.key, as `neurofed provision issue` makes it
 #   --wheels FOLDER  take packages from there: for a board without a way to a package index
 #   --memory SIZE    limit of the worker, by default 1G
+#   --rest-above C   let training rest while the board is hotter than C degrees Celsius, by default never
 #   --chip CHIP      chip to emulate where a run names none
 #
 # Run it again to install a newer version or to change an option. `systemctl disable --now neurofed-worker` undoes it.
@@ -17,7 +18,7 @@ set -eu
 source=$(cd "$(dirname "$0")/../.." && pwd)
 environment=/opt/neurofed
 settings=/etc/neurofed
-token='' tls='' wheels='' memory=1G chip=core20_28nm check='' address=''
+token='' tls='' wheels='' memory=1G rest_above='' chip=core20_28nm check='' address=''
 
 fail() {
   echo "install.sh: $*" >&2
@@ -26,13 +27,14 @@ fail() {
 
 while [ $# -gt 0 ]; do
   case $1 in
-    --token | --tls | --wheels | --memory | --chip)
+    --token | --tls | --wheels | --memory | --rest-above | --chip)
       [ $# -gt 1 ] || fail "expected a value after $1"
       case $1 in
         --token) token=$2 ;;
         --tls) tls=$2 ;;
         --wheels) wheels=$2 ;;
         --memory) memory=$2 ;;
+        --rest-above) rest_above=$2 ;;
         --chip) chip=$2 ;;
       esac
       shift 2
@@ -97,6 +99,7 @@ cat >$settings/worker.env <<SETTINGS
 NEUROFED_AGGREGATOR=$address
 NEUROFED_WORKER_JOIN_CHIP=$chip
 SETTINGS
+if [ -n "$rest_above" ]; then echo "NEUROFED_WORKER_JOIN_MAX_TEMPERATURE_C=$rest_above" >>$settings/worker.env; fi
 
 install -m 755 "$source/deploy/edge/credentials.sh" $environment/bin/neurofed-credentials
 install -m 644 "$source/deploy/edge/neurofed-worker.service" /etc/systemd/system/neurofed-worker.service

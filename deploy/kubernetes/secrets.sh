@@ -1,6 +1,6 @@
 #!/bin/sh
 # Prints the secrets of a federation for `kubectl apply -f -`, from the folder that `neurofed provision init` made.
-# The authority's key stays in that folder.
+# The authority's key stays in that folder. For monitoring, put lines `operator TOKEN` and `viewer TOKEN` into http/tokens.
 set -eu
 
 pki=${1:?expected the folder that neurofed provision made}
@@ -18,6 +18,13 @@ for role in server viewer operator; do
   secret "neurofed-$role"
   for file in "$pki/$role"/*; do entry "${file##*/}" "$file"; done
 done
+if [ -e "$pki/http/tokens" ]; then
+  secret neurofed-http
+  entry tokens "$pki/http/tokens"
+  secret neurofed-monitoring
+  entry ca.crt "$pki/server/ca.crt"
+  sed -n 's/^viewer //p' "$pki/http/tokens" | tr -d '\n' | entry viewer-token /dev/stdin
+fi
 secret neurofed-workers
 for folder in "$pki"/worker-*; do
   for file in "$folder"/*; do entry "${folder##*/worker-}.${file##*/}" "$file"; done

@@ -16,6 +16,12 @@ from neurofed.v1.control_pb2 import RunSpec
 
 F = TypeVar("F", bound=Callable[..., Any])
 
+
+def _names(what: str, kind: str) -> str:
+    """The help of an option that takes one of several names."""
+    return f"{what}: {', '.join(spec.CHOICES[kind].names)}."
+
+
 _RUN_OPTIONS = (
     click.option("--workload", default=spec.DEFAULT_WORKLOAD, show_default=True, help="What to train."),
     click.option("--preset", default=spec.DEFAULT_PRESET, show_default=True, help="Named settings of the workload."),
@@ -31,8 +37,19 @@ _RUN_OPTIONS = (
         show_default=True,
         help="Chip whose bill is written; a list A,B,... gives the workers different ones, in turn.",
     ),
-    click.option("--codec", default=spec.CODECS[0], show_default=True, help="How updates are encoded."),
-    click.option("--strategy", default=spec.STRATEGIES[0], show_default=True, help="Aggregation rule."),
+    click.option("--codec", default=spec.CODECS[0], show_default=True, help=_names("How updates are encoded", "codec")),
+    click.option(
+        "--strategy", default=spec.STRATEGIES[0], show_default=True, help=_names("Aggregation rule", "strategy")
+    ),
+    click.option(
+        "--selection",
+        default=spec.SELECTIONS[0],
+        show_default=True,
+        help=_names("Who is asked in a round", "selection"),
+    ),
+    click.option(
+        "--privacy", default=spec.PRIVACY[0], show_default=True, help=_names("How updates are kept private", "privacy")
+    ),
     click.option("--trace/--no-trace", default=True, show_default=True, help="Count operations and bill them."),
     click.option(
         "--join-timeout-s",
@@ -76,7 +93,11 @@ _RUN_OPTIONS = (
     ),
     click.option("--scale-work", is_flag=True, help="Slow chips do a smaller part of a round's steps."),
     click.option(
-        "--set", "settings", multiple=True, metavar="workload.KEY=VALUE", help="A setting of the workload; repeatable."
+        "--set",
+        "settings",
+        multiple=True,
+        metavar="KIND.KEY=VALUE",
+        help=f"A setting of what was chosen: KIND is one of {', '.join(spec.CHOICES)}; repeatable.",
     ),
 )
 
@@ -151,8 +172,8 @@ def to_spec(options: dict[str, Any]) -> RunSpec:
     Raises:
         ConfigError: naming the option that is wrong.
     """
-    settings = spec.parse_settings(options.pop("settings"))
-    run_spec = RunSpec(**options, settings=settings)
+    settings = spec.settings_by_field(spec.parse_settings(options.pop("settings")))
+    run_spec = RunSpec(**options, **settings)  # type: ignore[arg-type]
     spec.validate(run_spec)
     return run_spec
 
@@ -170,16 +191,16 @@ def split_chips(names: str) -> tuple[str, ...]:
 
 
 def check_names(run_spec: RunSpec, chips: Iterable[str]) -> None:
-    """Check workload, preset, settings and chips against what is installed here, before any process is started.
+    """Check names, settings and chips against what is installed here, before any process is started.
 
     Raises:
         ConfigError: with the nearest name.
     """
     from neuro_engine.chip import Chip, ChipError
     from neurofed.errors import UnknownChipError
-    from workloads import registry
+    from server import choices
 
-    registry.load(run_spec.workload).settings(run_spec.preset, dict(run_spec.settings))
+    choices.check(run_spec)
     for name in dict.fromkeys(chips):
         try:
             Chip.load(name)

@@ -101,6 +101,18 @@ def worker() -> None:
     metavar="[HOST:]PORT",
     help="Serve numbers for Prometheus here; 0 takes a free port.",
 )
+@click.option(
+    "--max-temperature-c",
+    type=click.FloatRange(30, 120),
+    default=None,
+    help="Let training rest while the board's hottest zone is above this; by default never.",
+)
+@click.option(
+    "--memory-limit-mib",
+    type=click.IntRange(min=1),
+    default=None,
+    help="Most data the process may hold: a task that needs more fails, and the worker stays; by default no limit.",
+)
 @click.option("--give-up-after-s", type=float, default=None, help="Stop trying to reach the aggregator; default never.")
 @click.option("--parent-pid", type=int, default=0, hidden=True)
 @click.option("--log-level", default="INFO", show_default=True)

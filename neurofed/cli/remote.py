@@ -17,7 +17,8 @@ from neurofed.cli.runfile import load_run_file, merge_settings
 from neurofed.cli.watch import look_on, say_lost
 from neurofed.client import AggregatorClient
 from neurofed.eventlog import to_json_line
-from neurofed.runstate import fold, one_line, run_state_name
+from neurofed.folding import fold
+from neurofed.runstate import one_line, run_state_name
 from neurofed.security.options import Security
 from neurofed.v1.monitor_pb2 import Snapshot
 
@@ -41,7 +42,8 @@ def submit(
 ) -> None:
     """Submit a run; it starts when the runs before it are done and its workers have joined.
 
-    RUN.TOML holds options of the run (rounds = 20) and a table [settings] for --set; environment and flags win over it.
+    RUN.TOML holds options of the run (rounds = 20) and, for --set, tables: [settings] are the workload's, others are
+    [strategy-settings] and so on. Environment and flags win over it.
     """
     options["settings"] = merge_settings(run_file, options["settings"])
     with AggregatorClient(address, security) as client:

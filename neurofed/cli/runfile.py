@@ -13,7 +13,7 @@ from neurofed import spec
 from neurofed.errors import ConfigError, UnknownNameError, nearest
 from neurofed.v1.control_pb2 import RunSpec
 
-_SETTINGS = "settings"
+_TABLES = {choice.settings: kind for kind, choice in spec.CHOICES.items()}
 _KEYS = {field.name for field in RunSpec.DESCRIPTOR.fields} | {"run_id"}
 
 
@@ -21,7 +21,7 @@ def load_run_file(ctx: click.Context, _: click.Parameter, path: Path | None) -> 
     """The callback of the argument RUN.TOML: its keys become the defaults of the options named alike.
 
     Returns:
-        The workload's settings in the file; `merge_settings` puts those of the flags over them, one by one.
+        The settings in the file as `spec.parse_settings` gives them; `merge_settings` puts the flags' over them.
 
     Raises:
         ConfigError: if the file cannot be read, or holds what is no option of a run.
@@ -36,17 +36,20 @@ def load_run_file(ctx: click.Context, _: click.Parameter, path: Path | None) -> 
     if unknown := next((key for key in options if key not in _KEYS), None):
         known = [key.replace("_", "-") for key in _KEYS]
         raise UnknownNameError(f"{path}: {unknown!r}: {nearest(unknown.replace('_', '-'), known)}")
-    settings = options.pop(_SETTINGS, {})
-    if not isinstance(settings, dict) or any(isinstance(value, dict | list) for value in settings.values()):
-        raise ConfigError(f"{path}: expected a table [{_SETTINGS}] of KEY = VALUE, got {settings!r}")
+    settings: dict[str, str] = {}
+    for field, kind in _TABLES.items():
+        values = options.pop(field, {})
+        if not isinstance(values, dict) or any(isinstance(value, dict | list) for value in values.values()):
+            raise ConfigError(f"{path}: expected a table [{field.replace('_', '-')}] of KEY = VALUE, got {values!r}")
+        settings.update({f"{kind}.{key}": _text(value) for key, value in values.items()})
     ctx.default_map = {**(ctx.default_map or {}), **options}
-    return {key: _text(value) for key, value in settings.items()}
+    return settings
 
 
 def merge_settings(from_file: Mapping[str, str], flags: tuple[str, ...]) -> tuple[str, ...]:
     """The settings of a run file and, over them, those of `--set`, written as for `--set`."""
     merged = {**from_file, **spec.parse_settings(flags)}
-    return tuple(f"workload.{key}={value}" for key, value in merged.items())
+    return tuple(f"{name}={value}" for name, value in merged.items())
 
 
 def _text(value: Any) -> str:

@@ -12,7 +12,7 @@ import click
 from neurofed.cli.feed import Feed
 from neurofed.client import AggregatorClient
 from neurofed.errors import UnreachableError
-from neurofed.runstate import fold
+from neurofed.folding import fold
 from neurofed.v1.monitor_pb2 import Event, Snapshot
 
 

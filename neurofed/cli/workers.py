@@ -31,6 +31,7 @@ def workers(address: str, security: Security, as_json: bool) -> None:
             "cpu_s": entry.cpu_s,
             "rss_bytes": entry.rss_bytes,
             "temperature_c": entry.temperature_c if entry.HasField("temperature_c") else None,
+            "rested_s": entry.rested_s,
         }
         for entry in entries
     ]

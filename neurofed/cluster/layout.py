@@ -97,6 +97,7 @@ class Plan:
             "command": ["worker", "--chip", self.chip],
             "mem_limit": self.worker_memory,
             "nano_cpus": 1_000_000_000,
+            "environment": {"NEUROFED_METRICS": "0.0.0.0:9051"},
             "volumes": self._mounts({"worker-state": "/state"}) | self._mounts({"worker-tls": "/tls"}, "ro"),
         }
 

@@ -9,6 +9,7 @@ from typing import Any, Final, TypeAlias
 
 from neurofed import metrics
 from neurofed.runstate import is_finished, run_state_name, worker_state_name
+from neurofed.spec import CHOICES
 from neurofed.v1.control_pb2 import RunSpec
 from neurofed.v1.monitor_pb2 import RoundView, Snapshot, WorkerRound
 
@@ -39,6 +40,7 @@ PROVENANCE: Final[Mapping[str, str]] = {
     "link_s": "modelled",
     "link_j": "modelled",
     "emulated_s": "modelled",
+    "privacy": "modelled",
 }
 """Where each figure comes from: measured on the host, counted by the emulator, or modelled from the counts."""
 
@@ -92,6 +94,7 @@ def round_data(view: RoundView) -> Data:
         "straggler": straggler(parts),
         "wall_s": view.wall_s if is_finished(view) else None,
         "updates": view.updates,
+        "privacy": _finite(metrics.parts(view.train_metrics, metrics.PRIVACY)),
         "model_sha256": view.model_sha256,
         "spike_rate": _number(view.train_metrics, metrics.SPIKE_RATE),
         "spike_rates": _finite(metrics.parts(view.train_metrics, metrics.SPIKE_RATE)),
@@ -153,7 +156,7 @@ def _identity(snapshot: Snapshot) -> Data:
         "codec": spec.codec,
         "chips": sorted({w.chip for w in snapshot.workers if w.chip} or {spec.chip}),
         "spec": _asked(spec),
-        "settings": {key: _decoded(spec.settings[key]) for key in sorted(spec.settings)},
+        "settings": _settings(spec),
         "parameters": snapshot.parameters,
         "model_bytes": snapshot.model_bytes,
         "started_unix_s": snapshot.started_unix_s,
@@ -162,9 +165,19 @@ def _identity(snapshot: Snapshot) -> Data:
 
 
 def _asked(spec: RunSpec) -> Data:
-    """Everything that was asked for, apart from the workload's own settings."""
-    values = {field.name: getattr(spec, field.name) for field in spec.DESCRIPTOR.fields if field.name != "settings"}
+    """Everything that was asked for, apart from settings."""
+    tables = {choice.settings for choice in CHOICES.values()}
+    values = {field.name: getattr(spec, field.name) for field in spec.DESCRIPTOR.fields if field.name not in tables}
     return {key: None if isinstance(v, float) and not math.isfinite(v) else v for key, v in values.items()}
+
+
+def _settings(spec: RunSpec) -> Data:
+    """The workload's settings by their names, then others with a prefix, as `strategy.lr`."""
+    settings = {}
+    for kind, choice in CHOICES.items():
+        prefix = "" if kind == "workload" else f"{kind}."
+        settings.update({prefix + key: _decoded(text) for key, text in sorted(getattr(spec, choice.settings).items())})
+    return settings
 
 
 def _final(snapshot: Snapshot, rounds: list[Data]) -> Data:
@@ -177,6 +190,7 @@ def _final(snapshot: Snapshot, rounds: list[Data]) -> Data:
         **_totals(rounds, together=sum),
         "wall_s": _combined(sum, (row["wall_s"] for row in rounds)),
         "updates": sum(row["updates"] for row in rounds),
+        "privacy": next((row["privacy"] for row in reversed(rounds) if row["privacy"]), {}),
         "energy_by_part": _nested(_summed(reported, metrics.ENERGY_J)),
         "dram_by_class": _summed(reported, metrics.DRAM_BYTES),
         "cycles_by_engine": _summed(reported, metrics.CYCLES),

@@ -158,6 +158,12 @@ def _tables(report: Data) -> Iterable[str]:
     if report["notes"]:
         notes = "".join(f"<li>{escape(note)}</li>" for note in report["notes"])
         yield section("What else happened", "", [], f'<ol class="sheet notes">{notes}</ol>')
+    if spent := report["final"]["privacy"]:
+        about = (
+            f"<p>What the model tells of any one worker is bounded by epsilon {units.number(spent.get('epsilon'))} at "
+            f"delta {units.number(spent.get('delta'))}, {tag('modelled')}. The numbers that workers report are not.</p>"
+        )
+        yield section("Privacy", "", [], f'<div class="sheet">{about}</div>')
     if report["settings"]:
         yield section("Settings", "", [], tables.settings(report))
 

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Final
 
 from neurofed.eventlog import read_events
+from neurofed.folding import fold
 from neurofed.report.data import PROVENANCE, Data, report_data
-from neurofed.runstate import fold
 from neurofed.v1.monitor_pb2 import Snapshot
 
 _OF_A_ROUND: Final = (

@@ -140,7 +140,7 @@ def round_details(report: Data) -> str:
 
 
 def settings(report: Data) -> str:
-    """The workload's own settings."""
+    """The settings of the workload and of what else was chosen."""
     rows = [
         [escape(name), f"<code>{escape(json.dumps(value, ensure_ascii=False))}</code>"]
         for name, value in report["settings"].items()

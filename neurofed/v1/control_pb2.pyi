@@ -89,6 +89,86 @@ class RunSpec(_message.Message):
         def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
         def WhichOneof(self, oneof_group: _Never) -> None: ...
 
+    @_typing.final
+    class StrategySettingsEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        value: _builtins.str
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _builtins.str = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+    @_typing.final
+    class CodecSettingsEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        value: _builtins.str
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _builtins.str = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+    @_typing.final
+    class SelectionSettingsEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        value: _builtins.str
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _builtins.str = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+    @_typing.final
+    class PrivacySettingsEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        value: _builtins.str
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _builtins.str = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
     WORKLOAD_FIELD_NUMBER: _builtins.int
     PRESET_FIELD_NUMBER: _builtins.int
     WORKERS_FIELD_NUMBER: _builtins.int
@@ -107,6 +187,12 @@ class RunSpec(_message.Message):
     BUFFER_FIELD_NUMBER: _builtins.int
     MAX_STALENESS_FIELD_NUMBER: _builtins.int
     SCALE_WORK_FIELD_NUMBER: _builtins.int
+    SELECTION_FIELD_NUMBER: _builtins.int
+    PRIVACY_FIELD_NUMBER: _builtins.int
+    STRATEGY_SETTINGS_FIELD_NUMBER: _builtins.int
+    CODEC_SETTINGS_FIELD_NUMBER: _builtins.int
+    SELECTION_SETTINGS_FIELD_NUMBER: _builtins.int
+    PRIVACY_SETTINGS_FIELD_NUMBER: _builtins.int
     workload: _builtins.str
     """workload names an installed workload."""
     preset: _builtins.str
@@ -143,9 +229,29 @@ class RunSpec(_message.Message):
     """max_staleness is how many rounds late an update may be and still count."""
     scale_work: _builtins.bool
     """scale_work is true where slow chips do a smaller part of a round's training steps."""
+    selection: _builtins.str
+    """selection names how the workers of a round are chosen; empty means all of them."""
+    privacy: _builtins.str
+    """privacy names how updates are kept private; empty means that they are not."""
     @_builtins.property
     def settings(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
-        """settings are the workload's own settings, such as `workload.carry_state`, as JSON values."""
+        """settings are the workload's own settings, such as `carry_state`, as text."""
+
+    @_builtins.property
+    def strategy_settings(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
+        """strategy_settings are the aggregation rule's own settings, such as `lr`, as text."""
+
+    @_builtins.property
+    def codec_settings(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
+        """codec_settings are the codec's own settings, as text."""
+
+    @_builtins.property
+    def selection_settings(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
+        """selection_settings are the selection's own settings, such as `fraction`, as text."""
+
+    @_builtins.property
+    def privacy_settings(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
+        """privacy_settings are the privacy mechanism's own settings, as text."""
 
     def __init__(
         self,
@@ -168,10 +274,16 @@ class RunSpec(_message.Message):
         buffer: _builtins.int = ...,
         max_staleness: _builtins.int = ...,
         scale_work: _builtins.bool = ...,
+        selection: _builtins.str = ...,
+        privacy: _builtins.str = ...,
+        strategy_settings: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
+        codec_settings: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
+        selection_settings: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
+        privacy_settings: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["buffer", b"buffer", "chip", b"chip", "codec", b"codec", "join_timeout_s", b"join_timeout_s", "max_staleness", b"max_staleness", "min_workers", b"min_workers", "preset", b"preset", "round_timeout_s", b"round_timeout_s", "rounds", b"rounds", "scale_work", b"scale_work", "seed", b"seed", "settings", b"settings", "stall_timeout_s", b"stall_timeout_s", "strategy", b"strategy", "trace", b"trace", "updates", b"updates", "workers", b"workers", "workload", b"workload"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["buffer", b"buffer", "chip", b"chip", "codec", b"codec", "codec_settings", b"codec_settings", "join_timeout_s", b"join_timeout_s", "max_staleness", b"max_staleness", "min_workers", b"min_workers", "preset", b"preset", "privacy", b"privacy", "privacy_settings", b"privacy_settings", "round_timeout_s", b"round_timeout_s", "rounds", b"rounds", "scale_work", b"scale_work", "seed", b"seed", "selection", b"selection", "selection_settings", b"selection_settings", "settings", b"settings", "stall_timeout_s", b"stall_timeout_s", "strategy", b"strategy", "strategy_settings", b"strategy_settings", "trace", b"trace", "updates", b"updates", "workers", b"workers", "workload", b"workload"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -264,22 +264,26 @@ class Heartbeat(_message.Message):
     CPU_S_FIELD_NUMBER: _builtins.int
     RSS_BYTES_FIELD_NUMBER: _builtins.int
     TEMPERATURE_C_FIELD_NUMBER: _builtins.int
+    RESTED_S_FIELD_NUMBER: _builtins.int
     cpu_s: _builtins.float
     """cpu_s is the processor time the process has used so far, in seconds."""
     rss_bytes: _builtins.int
     """rss_bytes is the resident memory of the process now."""
     temperature_c: _builtins.float
     """temperature_c is the board's temperature in degrees Celsius, where the board tells."""
+    rested_s: _builtins.float
+    """rested_s is how long training has rested so far for the board to cool, in seconds."""
     def __init__(
         self,
         *,
         cpu_s: _builtins.float = ...,
         rss_bytes: _builtins.int = ...,
         temperature_c: _builtins.float | None = ...,
+        rested_s: _builtins.float = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_temperature_c", b"_temperature_c", "temperature_c", b"temperature_c"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_temperature_c", b"_temperature_c", "cpu_s", b"cpu_s", "rss_bytes", b"rss_bytes", "temperature_c", b"temperature_c"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_temperature_c", b"_temperature_c", "cpu_s", b"cpu_s", "rested_s", b"rested_s", "rss_bytes", b"rss_bytes", "temperature_c", b"temperature_c"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__temperature_c: _TypeAlias = _typing.Literal["temperature_c"]  # noqa: Y015
     _WhichOneofArgType__temperature_c: _TypeAlias = _typing.Literal["_temperature_c", b"_temperature_c"]  # noqa: Y015

@@ -215,6 +215,7 @@ class WorkerEntry(_message.Message):
     CPU_S_FIELD_NUMBER: _builtins.int
     RSS_BYTES_FIELD_NUMBER: _builtins.int
     TEMPERATURE_C_FIELD_NUMBER: _builtins.int
+    RESTED_S_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """name identifies the worker."""
     state: Global___WorkerState.ValueType
@@ -231,6 +232,8 @@ class WorkerEntry(_message.Message):
     """rss_bytes is its resident memory."""
     temperature_c: _builtins.float
     """temperature_c is its board's temperature in degrees Celsius, where the board tells."""
+    rested_s: _builtins.float
+    """rested_s is how long it has rested so far for its board to cool, in seconds."""
     def __init__(
         self,
         *,
@@ -242,10 +245,11 @@ class WorkerEntry(_message.Message):
         cpu_s: _builtins.float = ...,
         rss_bytes: _builtins.int = ...,
         temperature_c: _builtins.float | None = ...,
+        rested_s: _builtins.float = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_temperature_c", b"_temperature_c", "temperature_c", b"temperature_c"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_temperature_c", b"_temperature_c", "chip", b"chip", "cpu_s", b"cpu_s", "heartbeat_age_s", b"heartbeat_age_s", "name", b"name", "rss_bytes", b"rss_bytes", "state", b"state", "temperature_c", b"temperature_c", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_temperature_c", b"_temperature_c", "chip", b"chip", "cpu_s", b"cpu_s", "heartbeat_age_s", b"heartbeat_age_s", "name", b"name", "rested_s", b"rested_s", "rss_bytes", b"rss_bytes", "state", b"state", "temperature_c", b"temperature_c", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__temperature_c: _TypeAlias = _typing.Literal["temperature_c"]  # noqa: Y015
     _WhichOneofArgType__temperature_c: _TypeAlias = _typing.Literal["_temperature_c", b"_temperature_c"]  # noqa: Y015

@@ -69,6 +69,10 @@ def _remember_nothing(_state: object) -> Memory:
     return NOTHING
 
 
+def _report_nothing(_state: object) -> Mapping[str, float]:
+    return {}
+
+
 @dataclass(frozen=True, slots=True)
 class Rule(Generic[State]):
     """An aggregation rule as a value.
@@ -82,6 +86,8 @@ class Rule(Generic[State]):
         memory: what to give to the next round's `init`; asked after `finish`.
         sends_memory: the memory goes to the workers beside the model, and an update's `extra` has its names.
         client: what workers are told with each task, such as `proximal-mu`.
+        numbers: what the rule has to report of a round, named as in `neurofed.metrics`; asked after `finish`.
+        bounded: it limits how far a single update reaches by itself, so that none need be refused for its length.
     """
 
     name: str
@@ -91,6 +97,8 @@ class Rule(Generic[State]):
     memory: Callable[[State], Memory] = _remember_nothing
     sends_memory: bool = False
     client: Mapping[str, float] = field(default_factory=dict)
+    numbers: Callable[[State], Mapping[str, float]] = _report_nothing
+    bounded: bool = False
 
 
 def is_floating(array: Array) -> bool:

@@ -9,12 +9,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Annotated
 
+from neurofed.records import PROXIMAL_MU
 from server.aggregation.base import NOTHING, Memory, Model, Rule, Update, require_fit
 from server.aggregation.exact import ExactSum
 from workloads.settings import Range
-
-PROXIMAL_MU = "proximal-mu"
-"""What FedProx's workers are told, by Flower's own name."""
 
 
 @dataclass(slots=True)

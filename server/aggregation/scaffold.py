@@ -2,12 +2,12 @@
 
 Model x, control c, and a worker's own control c_i are arrays of the same names. A worker begins with c_i = 0 and
 
-    takes K steps of its rate lr, adding c - c_i to each gradient, from x to y
-    then computes c_i' = c_i - c + (x - y) / (K lr)
+    takes steps from x to y, adding c - c_i to each gradient
+    then computes c_i', the mean of its gradients, see `worker.drift`
     returns y, and beside it what changed, c_i' - c_i, and keeps c_i'.
 
-The aggregator averages the models, and adds (sum of changes) / (number of workers) to c. The rule remembers c, which
-goes to the workers as they get the model.
+The aggregator averages the models, and adds (sum of changes) / (number of workers) to c, where the workers are all that
+there are, not those that were asked. The rule remembers c, which goes to the workers as they get the model.
 """
 
 from __future__ import annotations
@@ -40,8 +40,11 @@ def _add(state: Controlled, update: Update) -> Controlled:
     require_fit(update, state.models.model, state.workers)
     if state.changes.weight >= state.workers:
         raise UpdateError(f"expected updates of at most {state.workers} workers, got more")
-    require_same(update.extra, state.control)
-    state.changes.add(update.extra, 1)
+    try:
+        require_same(update.extra, state.control)
+        state.changes.add(update.extra, 1)
+    except UpdateError as error:
+        raise UpdateError(f"change of control: {error}") from None
     try:
         state.models.add(update.model, update.examples)
     except UpdateError:

@@ -17,8 +17,8 @@ from collections.abc import AsyncIterator, Callable, Iterable
 from dataclasses import dataclass
 from typing import Final
 
+from neurofed.folding import fold
 from neurofed.report.data import Data
-from neurofed.runstate import fold
 from neurofed.v1.monitor_pb2 import Event
 from server.run import Run
 from server.watch import LogClosedError, watch
@@ -79,6 +79,7 @@ class Feed:
         self._recall(event_view(event) for event in latest if event.seq <= self._seq)
         self._ring: deque[_Frame] = deque(maxlen=RING)
         self._next_number = 0
+        self._kept: tuple[tuple[int, int, bool] | None, bytes] = (None, b"")
         self._news = asyncio.Event()
         self.ended = False
         self.viewers = 0
@@ -111,12 +112,11 @@ class Feed:
         number = self._number_after(after)
         if number is None:
             number, seq = self._next_number, self._seq
-            whole = self.whole()
+            whole = self._whole_frame(told=after is not None)
             if after is not None:
                 async for events in self._missed(after.seq if after.seq <= seq else 0, seq):
                     yield _message("events", {"events": events}, str(events[-1]["seq"]))
-                whole["events"] = []
-            yield _message("news", whole, f"{self._epoch}-{seq}")
+            yield whole
         while True:
             first = self._ring[0].number if self._ring else self._next_number
             if number < first:
@@ -129,6 +129,18 @@ class Feed:
                     yield _message("end", {}, "")
                     return
                 await self._news.wait()
+
+    def _whole_frame(self, *, told: bool) -> bytes:
+        """All there is, made once for all viewers that come within a second: after a restart that is everybody.
+
+        Args:
+            told: whether the viewer has the events.
+        """
+        key = (self._next_number, int(asyncio.get_running_loop().time()), told)
+        if self._kept[0] != key:
+            whole = self.whole() | ({"events": []} if told else {})
+            self._kept = key, _message("news", whole, f"{self._epoch}-{self._seq}")
+        return self._kept[1]
 
     def _number_after(self, place: Place | None) -> int | None:
         """The number of the frame that follows on what a viewer has; None where there is none such."""

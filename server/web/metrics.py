@@ -162,6 +162,8 @@ def _workers(workers: Mapping[str, Data], rounds: list[Data]) -> Iterator[Metric
     yield gauge("worker_progress_ratio", "Steps done of this round's.", label, progress)
     speed = [((part["name"],), part["steps_per_s"]) for part in parts]
     yield gauge("worker_steps_per_second", "Training steps per second, measured.", label, speed)
+    trained = [((name,), worker["samples_per_s"]) for name, worker in workers.items()]
+    yield gauge("worker_samples_per_second", "Examples trained per second, measured.", label, trained)
 
 
 def _by_engine(rounds: list[Data], name: str, parts: int = 1) -> list[tuple[Parts, float]]:

@@ -10,7 +10,7 @@ from google.protobuf.message import Message
 
 from neurofed import metrics
 from neurofed.report.data import Data, headline, report_data, round_data
-from neurofed.runstate import run_state_name, steps_per_s
+from neurofed.runstate import run_state_name, samples_per_s, steps_per_s
 from neurofed.v1.control_pb2 import RunEntry
 from neurofed.v1.monitor_pb2 import Event, RoundView, Snapshot, WorkerEntry, WorkerState
 
@@ -28,8 +28,8 @@ _ELSEWHERE: Final = frozenset(
     {"rounds", "final", "fleet", "events", "spec", "provenance", "cycles_rule", "emulated_rule"}
 )
 """What a report says beside that: in parts of its own, or the same of every run."""
-_EVERYTHING: Final = frozenset({"run_submitted", "run_started", "round_started"})
-"""Events that may change rounds which they do not name."""
+_EVERYTHING: Final = frozenset({"run_submitted", "run_started"})
+"""Events that may change rounds which they do not name; those that a round done again takes away need no view."""
 
 
 def run_view(snapshot: Snapshot) -> Data:
@@ -49,6 +49,7 @@ def run_view(snapshot: Snapshot) -> Data:
 
 def workers_view(snapshot: Snapshot) -> dict[str, Data]:
     """The workers that the run has seen, by name."""
+    speeds = samples_per_s(snapshot)
     return {
         worker.name: {
             "chip": worker.chip,
@@ -58,6 +59,7 @@ def workers_view(snapshot: Snapshot) -> dict[str, Data]:
             "refused": worker.refused,
             "quarantined": worker.quarantined,
             "drained": worker.drained,
+            "samples_per_s": speeds.get(worker.name),
         }
         for worker in snapshot.workers
     }

@@ -20,10 +20,13 @@ from neurofed.launch import LocalFleet
 def browser() -> Iterator[Any]:
     """Debian's Chromium, or the one that CHROMIUM names."""
     playwright = need("playwright.sync_api", "browser")
-    program = os.environ.get("CHROMIUM", "chromium")
-    need_program(program)
+    program = os.environ.get("CHROMIUM")
+    if program is None:
+        need_program(program := "chromium")
     with playwright.sync_playwright() as running:
-        browser = running.chromium.launch(executable_path=shutil.which(program), args=["--no-sandbox"])
+        # Root has no sandbox to start, and containers have a small /dev/shm.
+        arguments = ["--no-sandbox", "--disable-dev-shm-usage"]
+        browser = running.chromium.launch(executable_path=shutil.which(program) or program, args=arguments)
         yield browser
         browser.close()
 

@@ -13,8 +13,8 @@ import pytest
 from support_fleet import ScriptedWorker, announce, content_of
 
 from neurofed import tensors
+from neurofed.folding import fold_all
 from neurofed.rope import Checksum
-from neurofed.runstate import fold_all
 from neurofed.v1 import fleet_pb2
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(170)]

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support_docker import ROOT, Compose, need_engine, wait_until
+from support_docker import BLAS_CHOICE, ROOT, Compose, asked, need_engine, prometheus_image, scraped, wait_until
 
 from neurofed.cluster import faults
 from neurofed.cluster.federation import Federation, Row
@@ -91,6 +91,35 @@ def test_a_container_lacks_nothing(engine: Any, federation: Federation) -> None:
     assert (levels["torch"], levels["kernels"], levels["disk"]) == ("ok", "ok", "ok")
 
 
+@pytest.mark.parametrize(
+    ("image", "arguments", "exit_code", "hint"),
+    [
+        ("neurofed-worker", ["doctor", "--state-dir", "/given/state"], 61, "expected to write to /given/state as user"),
+        (
+            "neurofed-server",
+            ["server", "--insecure", "--listen", "127.0.0.1:0", "--out", "/given/runs"],
+            37,
+            "/given/runs",
+        ),
+    ],
+)
+def test_a_volume_of_another_user_is_told_of(
+    engine: Any, image: str, arguments: list[str], exit_code: int, hint: str
+) -> None:
+    container = engine.containers.run(
+        image, arguments, volumes={f"{PROJECT}_of-root": {"bind": "/given"}}, detach=True,
+        network_mode="none",
+    )  # fmt: skip
+    try:
+        assert container.wait(timeout=120)["StatusCode"] == exit_code
+        told = container.logs().decode()
+        assert hint in told
+        assert "Permission denied" in told
+    finally:
+        container.remove(force=True)
+        engine.volumes.get(f"{PROJECT}_of-root").remove()
+
+
 def test_the_containers_have_no_more_rights_than_they_need(engine: Any, federation: Federation) -> None:
     for row in federation.status():
         found = _inspect(engine, row.container)
@@ -151,7 +180,7 @@ def test_a_run_gives_the_weights_of_a_run_on_this_machine(
         text=True,
         check=True,
         cwd=tmp_path,
-        env={**os.environ, **crossover},
+        env={name: value for name, value in os.environ.items() if name != BLAS_CHOICE} | crossover,
     )
     there = compose.report("same")
     assert compose.digests("same") == [view["model_sha256"] for view in json.loads(here.stdout)["rounds"]]
@@ -243,6 +272,26 @@ def test_a_worker_on_a_trickle_is_left_behind_at_the_deadline(
         _finish(compose, "trickle")
     assert _updates(compose, "trickle") == [4]
     wait_until(lambda: "worker-5" in _joined(federation), "worker-5")
+
+
+def test_prometheus_sees_the_aggregator_and_each_worker(
+    engine: Any, compose: Compose, federation: Federation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("NEUROFED_PROMETHEUS_IMAGE", prometheus_image(engine))
+    up = compose("--profile", "monitoring", "up", "--detach", "--no-build", "--pull", "never", "prometheus")
+    assert up.returncode == 0, up.stderr
+    prometheus = engine.containers.get(f"{PROJECT}-prometheus-1")
+    try:
+        wait_until(lambda: scraped(prometheus) == {"neurofed": ["up"], "neurofed-worker": ["up"] * 5}, "all six")
+        compose.submit("watched", "--rounds", "1")
+        _finish(compose, "watched")
+        steps = 'sum(neurofed_worker_steps_total{job="neurofed-worker"})'
+        wait_until(lambda: asked(prometheus, "query", steps)["result"] != [], "steps")
+        groups = asked(prometheus, "rules")["groups"]
+        assert {rule["health"] for group in groups for rule in group["rules"]} <= {"ok", "unknown"}
+        assert {rule["type"] for group in groups for rule in group["rules"]} == {"alerting", "recording"}
+    finally:
+        compose("--profile", "monitoring", "rm", "--stop", "--force", "prometheus")
 
 
 def test_who_is_revoked_is_put_out(compose: Compose, federation: Federation) -> None:

@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from workloads.partition import dirichlet, iid
+from workloads.partition import by_class, dirichlet, iid
 
 
 @st.composite
@@ -41,12 +41,28 @@ def test_dirichlet_uses_each_example_once_and_leaves_no_part_empty(problem, alph
     assert_partition(dirichlet(labels, count, alpha, rng(seed)), labels, count)
 
 
+@given(problems(), st.integers(1, 4))
+def test_by_class_uses_each_example_once_and_leaves_no_part_empty(problem, classes):
+    labels, count, seed = problem
+    assert_partition(by_class(labels, count, classes, rng(seed)), labels, count)
+
+
+@given(st.integers(0, 2**32))
+def test_by_class_gives_two_classes_to_each(seed):
+    labels = np.arange(1200) % 12
+    parts = by_class(labels, 6, 2, rng(seed))
+    assert {len(part) for part in parts} == {200}
+    assert [len(np.unique(labels[part])) for part in parts] == [2] * 6
+    assert max(len(np.unique(labels[part])) for part in by_class(labels, 5, 2, rng(seed))) <= 4
+
+
 @given(problems(), alphas)
 def test_equal_generators_give_equal_parts(problem, alpha):
     labels, count, seed = problem
     for first, second in (
         (iid(labels, count, rng(seed)), iid(labels, count, rng(seed))),
         (dirichlet(labels, count, alpha, rng(seed)), dirichlet(labels, count, alpha, rng(seed))),
+        (by_class(labels, count, 2, rng(seed)), by_class(labels, count, 2, rng(seed))),
     ):
         assert all(np.array_equal(a, b) for a, b in zip(first, second, strict=True))
 
@@ -79,6 +95,13 @@ def test_more_parts_than_examples_is_an_error(count):
         iid(labels, count, rng(0))
     with pytest.raises(ValueError, match="from 1 to 3 parts"):
         dirichlet(labels, count, 0.5, rng(0))
+    with pytest.raises(ValueError, match="from 1 to 3 parts"):
+        by_class(labels, count, 2, rng(0))
+
+
+def test_a_part_has_at_least_one_class():
+    with pytest.raises(ValueError, match="at least 1 class"):
+        by_class(np.zeros(3, dtype=np.int64), 2, 0, rng(0))
 
 
 @pytest.mark.parametrize("alpha", [0.0, -1.0, float("nan")])

@@ -10,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from neurofed.eventlog import EventLog, read_events, to_json_line
+from neurofed.folding import fold, fold_all
 from neurofed.report import render_html, report_data
-from neurofed.runstate import fold, fold_all
 from neurofed.v1 import control_pb2 as c
 from neurofed.v1 import monitor_pb2 as m
 

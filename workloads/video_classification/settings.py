@@ -42,10 +42,12 @@ class Settings:
     """Number format in which workers train; fp16 is the chip's."""
     local_epochs: Annotated[int, Range(1)] = 2
     """Passes over its clips that a worker makes in a round."""
-    partition: Literal["iid", "dirichlet"] = "iid"
+    partition: Literal["iid", "dirichlet", "classes"] = "iid"
     """How the training clips are divided over the workers."""
     alpha: Annotated[float, Range(1e-3)] = 0.3
     """Concentration of the Dirichlet partition: the smaller, the fewer classes a worker sees."""
+    classes_per_worker: Annotated[int, Range(1)] = 2
+    """About how many classes a worker sees in the partition by classes."""
 
 
 PRESETS: Mapping[str, Settings] = MappingProxyType(

@@ -122,6 +122,8 @@ class VideoClassification:
         rng = np.random.default_rng([self._seed, _PARTITION, partitions])
         if s.partition == "iid":
             return partition.iid(classes, partitions, rng)
+        if s.partition == "classes":
+            return partition.by_class(classes, partitions, s.classes_per_worker, rng)
         return partition.dirichlet(classes, partitions, s.alpha, rng)
 
     def _batch(self, split: Split, indices: Sequence[int] | NDArray[np.int64], take: int = 0) -> Batch:

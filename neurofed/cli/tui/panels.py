@@ -16,10 +16,10 @@ from neurofed.cli.tui.watched import Watched
 from neurofed.cli.view import STATE_STYLES, sparkline
 from neurofed.report.data import headline, worker_data
 from neurofed.report.tables import quality
-from neurofed.runstate import one_line, run_state_name
+from neurofed.runstate import one_line, run_state_name, samples_per_s
 from neurofed.v1.monitor_pb2 import Snapshot, WorkerRound, WorkerView
 
-_OLD_HEARTBEAT_S: Final = 15.0
+_OLD_HEARTBEAT_S: Final = 12.0
 """From here on a worker's silence is marked: the aggregator gives a worker up after as long."""
 
 
@@ -105,7 +105,8 @@ def worker_rows(watched: Watched) -> list[tuple[str, list[Text]]]:
     """Each worker's name and the cells of its row, by name."""
     snapshot = watched.snapshot
     parts = {part.name: part for part in snapshot.rounds[-1].workers} if snapshot.rounds else {}
-    return [(view.name, _row(watched, view, parts.get(view.name))) for view in snapshot.workers]
+    speeds = samples_per_s(snapshot)
+    return [(view.name, _row(watched, view, parts.get(view.name), speeds.get(view.name))) for view in snapshot.workers]
 
 
 def heading(column: Column) -> Text:
@@ -114,7 +115,7 @@ def heading(column: Column) -> Text:
     return Text("\n").join(lines)
 
 
-def _row(watched: Watched, view: WorkerView, part: WorkerRound | None) -> list[Text]:
+def _row(watched: Watched, view: WorkerView, part: WorkerRound | None, speed: float | None) -> list[Text]:
     data = worker_data(part) if part else {}
     state = _state(view, data.get("state", "idle"))
     cost = watched.cost(view.name)
@@ -124,7 +125,7 @@ def _row(watched: Watched, view: WorkerView, part: WorkerRound | None) -> list[T
         one_line(view.name, COLUMNS[0].width),
         state,
         steps,
-        _short(units.count(watched.samples_per_s(view.name))),
+        _short(units.count(speed)),
         _short(units.percent(data.get("spike_rate"))),
         _short(units.energy(cost.energy_j)),
         _short(units.data(cost.bytes_up)),

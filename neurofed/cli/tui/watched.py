@@ -16,8 +16,8 @@ from typing import Final
 
 from neurofed import metrics
 from neurofed.cli.tui.eventline import event_line
-from neurofed.runstate import fold, is_finished, steps_per_s
-from neurofed.v1 import monitor_pb2
+from neurofed.folding import fold
+from neurofed.runstate import is_finished
 from neurofed.v1.monitor_pb2 import Event, RoundView, Snapshot, WorkerEntry, WorkerRound
 
 TAIL_LINES: Final = 200
@@ -122,22 +122,6 @@ class Watched:
             if worker in ("", part.name):
                 total.add(Cost.of(part))
         return total
-
-    def samples_per_s(self, worker: str) -> float | None:
-        """Examples a worker trains in a second, measured: now, or in its last task.
-
-        An example counts once in a round, however often the task shows it to the network. While a task is under way
-        its steps are timed, and how many examples a step has is known from the worker's last result.
-        """
-        parts = [part for view in self.snapshot.rounds[-2:] for part in view.workers if part.name == worker]
-        done = next((part for part in reversed(parts) if part.state == monitor_pb2.WORKER_STATE_DONE), None)
-        if not parts or done is None:
-            return None
-        pace = steps_per_s(parts[-1]) if parts[-1].state == monitor_pb2.WORKER_STATE_TRAINING else None
-        if pace is not None and done.steps:
-            return pace * done.examples / done.steps
-        train_s = done.metrics.get(metrics.TRAIN_S, 0.0)
-        return done.examples / train_s if train_s > 0 and math.isfinite(train_s) else None
 
     def rounds_done(self) -> int:
         """Rounds that have a new global model."""

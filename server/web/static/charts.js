@@ -15,17 +15,19 @@ export function repaint() {
 /**
  * A chart in a box.
  *
- * series: [{label, colour, kind: "line" | "bars" | "area", dash}], shown and ticks: turn a value into text, zero: whether the
- * scale begins at 0, stacked: each series is drawn on top of those before it.
+ * series: [{label, colour, kind: "line" | "bars" | "area", dash}], shown: turns a value into text, ticks: the same for the axis, told
+ * how far its ticks are apart, zero: whether the scale begins at 0, stacked: each series is drawn on top of those before it,
+ * least: the smallest range of the scale, empty: what to say while there is nothing to draw.
  */
 export class Chart {
-  constructor(box, { series, shown, ticks, zero = false, stacked = false, about }) {
-    Object.assign(this, { box, series, shown, ticks, zero, stacked, about });
+  constructor(box, { series, shown, ticks = (value) => shown(value), zero = false, stacked = false, least = 0, empty = "Nothing yet: it comes with the first round.", about }) {
+    Object.assign(this, { box, series, shown, ticks, zero, stacked, least, about });
     this.data = [[], ...series.map(() => [])];
     this.words = h("p", { class: "hidden" });
     this.plotBox = h("div", { "aria-hidden": "true" });
     this.legend = h("ul", { class: "legend" });
-    box.replaceChildren(this.words, this.plotBox, this.legend);
+    this.nothing = h("p", { class: "soft nothing" }, empty);
+    box.replaceChildren(this.words, this.nothing, this.plotBox, this.legend);
     charts.add(this);
     this.observer = new ResizeObserver(() => this.plot?.setSize(this.size()));
     this.observer.observe(box);
@@ -46,6 +48,9 @@ export class Chart {
   /** Show rounds and a list of values for each series; null where there is none. */
   show(rounds, values) {
     this.raw = values;
+    const known = values.some((own) => own.some((value) => value !== null && value !== undefined));
+    this.nothing.hidden = known;
+    this.plotBox.hidden = this.legend.hidden = !known;
     const drawn = this.stacked ? piled(values) : values;
     this.data = [rounds, ...drawn];
     this.plot.setData(this.data);
@@ -76,11 +81,11 @@ export class Chart {
       cursor: { y: false, points: { size: 7 }, drag: { x: false, y: false } },
       scales: {
         x: { time: false, range: (_, from, to) => ranged(from, to) },
-        y: { range: (_, from, to) => heights(from, to, this.zero) },
+        y: { range: (_, from, to) => heights(from, to, this.zero, this.least) },
       },
       axes: [
-        { ...axis, grid: { show: false }, incrs: [1, 2, 5, 10, 20, 50, 100, 200, 500, 1000], size: 30 },
-        { ...axis, size: 62, values: (_, ticks) => ticks.map((tick) => (this.ticks ?? this.shown)(tick)) },
+        { ...axis, grid: { show: false }, incrs: [1, 2, 5, 10, 20, 50, 100, 200, 500, 1000], size: 28, label: "round", labelFont: "12px system-ui", labelSize: 16, labelGap: 0 },
+        { ...axis, size: 62, values: (_, ticks, axis, space, apart) => ticks.map((tick) => this.ticks(tick, apart)) },
       ],
       series: [{}, ...order.map((i) => this.drawn(this.series[i]))],
       hooks: { setCursor: [(plot) => this.follow(plot.cursor.idx)] },
@@ -116,11 +121,11 @@ function piled(values) {
 
 function ranged(from, to) {
   if (from === null || to === null) return [0, 10];
-  return from === to ? [from - 1, to + 1] : [from - 0.4, to + 0.4];
+  return from === to ? [from - 0.6, to + 0.6] : [from - 0.4, to + 0.4];
 }
 
-function heights(from, to, zero) {
+function heights(from, to, zero, least) {
   if (from === null || to === null) return [0, 1];
-  const low = zero ? Math.min(0, from) : from, spread = to - low || Math.abs(to) || 1;
-  return [zero ? low : low - 0.08 * spread, to + 0.08 * spread];
+  const low = zero ? Math.min(0, from) : from, spread = Math.max(to - low, least) || Math.abs(to) || 1;
+  return [zero ? low : low - 0.08 * spread, Math.max(to, low + least) + 0.08 * spread];
 }

@@ -6,6 +6,7 @@ import { bytes, joules, percent } from "./format.js";
 import { byFirst, finished, summed } from "./state.js";
 
 const ENGINES = [["fp", "FP", "forward"], ["bp", "BP", "backward"], ["wg", "WG", "weight gradient"], ["update", "UPDATE", "update"]];
+const NO_BILL = "No bill yet: it comes with the first update, unless the run is not traced.";
 const sum = (parts) => Object.values(parts).reduce((a, b) => a + b, 0);
 const by = (parts) => Object.entries(parts).sort((a, b) => b[1] - a[1]);
 const bar = (part) => {
@@ -18,7 +19,7 @@ const bar = (part) => {
 export function costCharts() {
   return {
     energy: new Chart(at("chart-energy"), {
-      about: "Energy of each round by engine", zero: true, stacked: true, shown: joules,
+      about: "Energy of each round by engine", zero: true, stacked: true, shown: joules, empty: NO_BILL,
       series: ENGINES.map(([, label], i) => ({ label, colour: `c${i}`, kind: "bars" })),
     }),
     bytes: new Chart(at("chart-bytes"), {
@@ -44,7 +45,7 @@ const nothing = (words) => h("p", { class: "soft nothing" }, words);
 
 function energySplit(parts) {
   const all = sum(parts);
-  if (!all) return nothing("No bill yet: it comes with the first update, unless the run is not traced.");
+  if (!all) return nothing(NO_BILL);
   const components = {};
   for (const [path, value] of Object.entries(parts)) {
     const component = path.split("/")[1];
@@ -72,7 +73,7 @@ function energySplit(parts) {
 
 function dramClasses(parts) {
   const rows = by(parts).filter(([name]) => !name.includes("/"));
-  if (!rows.length) return nothing("No traffic billed yet.");
+  if (!rows.length) return nothing(NO_BILL);
   const most = rows[0][1];
   return [
     h("p", { class: "big" }, bytes(sum(parts)), h("span", { class: "soft" }, " all workers, all rounds")),

@@ -50,15 +50,16 @@ function node({ name, state, part }, [x, y], radius, many) {
 }
 
 const FIGURES = [
-  ["loss", "loss", "measured"], ["rate", "firing rate", "measured"], ["speed", "speed", "measured"],
-  ["energy", "energy", "modelled"], ["traffic", "models moved", "measured"], ["beat", "heartbeat", "measured"],
+  ["loss", "loss", "measured"], ["rate", "firing rate", "measured"], ["speed", "samples per s", "measured"],
+  ["energy", "energy a round", "modelled"], ["traffic", "models moved", "measured"], ["beat", "heartbeat", "measured"],
 ];
+const GONE = new Set(["lost", "left", "away"]);
 const cards = new Map();
 
 /** A card for each worker, kept from one drawing to the next so that focus stays where it is. */
 export function drawWorkers(state, mayControl, drain) {
   const fleet = state.fleet;
-  text(at("workers-words"), `${fleet.filter((one) => one.worker.present).length} of ${state.run.workers_wanted} here`);
+  text(at("workers-words"), `${fleet.filter((one) => !GONE.has(one.state)).length} of ${state.run.workers_wanted} here`);
   for (const [name, card] of cards) {
     if (!fleet.some((one) => one.name === name)) { card.root.remove(); cards.delete(name); }
   }
@@ -89,7 +90,7 @@ function newCard(name, drain) {
   parts.cores = h("div", { class: "cores-box" });
   const figures = FIGURES.map(([key, label, kind]) => {
     parts[key] = h("dd");
-    return h("div", { class: kind }, h("dt", {}, label), parts[key]);
+    return h("div", { class: kind }, parts[`${key}Name`] = h("dt", {}, label), parts[key]);
   });
   parts.drain = h("button", { type: "button", class: "ghost small", onclick: () => drain(name), "aria-label": `Drain ${name}` }, "Drain");
   parts.root = h("article", { class: "card worker" },
@@ -100,22 +101,24 @@ function newCard(name, drain) {
 }
 
 function fill(card, { worker, part, billed, up, down, board, state: now }, state, mayControl) {
-  card.root.className = `card worker ${now}`;
+  card.root.className = `card worker ${now} ${GONE.has(now) ? "gone" : ""}`;
   card.pill.className = `pill ${now}`;
   text(card.pill, `${GLYPHS[now] ?? ""} ${now}`);
   text(card.sub, [worker.chip, worker.cores ? `${worker.cores} ${worker.cores === 1 ? "core" : "cores"}` : ""].filter(Boolean).join(" · ") || MISSING);
   const done = part?.steps ? part.step / part.steps : 0;
-  text(card.words, part?.steps ? `step ${part.step} of ${part.steps}` : "no step yet");
+  text(card.words, part?.steps ? `step ${part.step} of ${part.steps}` : GONE.has(now) ? "no part in this round" : "no step yet");
   text(card.percent, part?.steps ? percent(done, 0) : "");
   card.track.firstChild.style.width = `${100 * done}%`;
   card.track.setAttribute("aria-valuenow", Math.round(100 * done));
-  const reason = worker.quarantined || (now === "lost" || now === "left" ? part?.reason || "its stream broke" : part?.reason) || "";
+  const reason = worker.quarantined || (now === "lost" || now === "left" ? part?.reason || (now === "lost" ? "its stream broke and it did not come back" : "it has left") : part?.reason) || "";
   card.reason.hidden = !reason;
   text(card.reason, reason);
   text(card.loss, number(part?.loss ?? billed?.loss));
   text(card.rate, percent(part?.spike_rate ?? billed?.spike_rate));
-  const speed = part?.steps_per_s ?? billed?.steps_per_s;
-  text(card.speed, speed ? `${number(speed, 3)} steps/s` : MISSING);
+  const [samples, steps] = GONE.has(now) ? [] : [worker.samples_per_s, part?.steps_per_s];
+  // Until a first result nobody knows how many samples a step has.
+  text(card.speedName, steps && !samples ? "steps per s" : "samples per s");
+  text(card.speed, number(samples || steps, 3));
   text(card.energy, joules(billed?.energy_j ?? null));
   text(card.traffic, bytes(up + down));
   card.traffic.title = `${bytes(up)} up, ${bytes(down)} down`;
@@ -132,9 +135,9 @@ function cores(busy) {
   const mean = busy.reduce((a, b) => a + b, 0) / busy.length, most = Math.max(...busy, 1e-9);
   const cells = h("div", { class: "cores", role: "img", "aria-label": `Cores busy, modelled: ${busy.map((value, i) => `core ${i} ${percent(value, 0)}`).join(", ")}` },
     ...busy.map((value, i) => {
-      const cell = h("i", { title: `core ${i}: ${percent(value, 0)} busy` });
+      const cell = h("i", { title: `core ${i}: ${percent(value, 0)} busy; the darker, the nearer to the busiest core` });
       cell.style.setProperty("--busy", (value / most).toFixed(3));
       return cell;
     }));
-  return [h("p", { class: "cores-words" }, h("span", { class: "tag modelled" }, "cores busy"), h("span", { class: "soft" }, `${percent(mean, 0)}, at most ${percent(most, 0)}`)), cells];
+  return [h("p", { class: "cores-words" }, h("span", { class: "tag modelled" }, "cores busy"), h("span", { class: "soft" }, `mean ${percent(mean, 0)}, busiest ${percent(most, 0)}`)), cells];
 }

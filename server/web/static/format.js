@@ -9,7 +9,7 @@ function scaled(value, units, base, digits = 3) {
   const size = Math.abs(value);
   const [unit, factor] = units.find(([, f]) => size >= f) ?? units.at(-1);
   const shown = value / factor;
-  return `${Math.abs(shown) >= 1000 ? Math.round(shown) : Number(shown.toPrecision(digits))} ${unit}`;
+  return `${Math.abs(shown) >= 1000 ? Math.round(shown) : Number(shown.toPrecision(digits))}\u00a0${unit}`;
 }
 
 const JOULES = [["kJ", 1e3], ["J", 1], ["mJ", 1e-3], ["µJ", 1e-6], ["nJ", 1e-9], ["pJ", 1e-12]];
@@ -34,4 +34,6 @@ export const clock = (unix) => new Date(unix * 1000).toLocaleTimeString([], { ho
 
 /** How a model's metric is written: accuracy in percent, others as they are. */
 export const quality = (name) => (name === "accuracy" ? (value) => percent(value) : number);
-export const onAxis = (name) => (name === "accuracy" ? (value) => percent(value, 0) : number);
+export const onAxis = (name) => (name === "accuracy" ? (value, apart) => percent(value, Number.isInteger(Number((100 * apart).toFixed(3))) ? 0 : 1) : (value) => number(value));
+/** The least range of an axis: chance alone moves an accuracy by a few points. */
+export const leastOf = (name) => (name === "accuracy" ? 0.1 : 0);

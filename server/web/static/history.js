@@ -3,7 +3,7 @@
 import { get, ofRun } from "./api.js";
 import { Chart } from "./charts.js";
 import { at, h, redraw, text } from "./dom.js";
-import { bytes, count, duration, joules, MISSING, number, onAxis, percent, quality } from "./format.js";
+import { bytes, count, duration, joules, leastOf, MISSING, number, onAxis, percent, quality } from "./format.js";
 import { byFirst, finished, summed, total } from "./state.js";
 
 const chosen = new Set();
@@ -18,7 +18,7 @@ export function drawRuns(runs, current, open) {
     const name = h("button", { type: "button", class: "as-link", onclick: () => open(run.run_id) }, run.run_id);
     return h("tr", { class: run.run_id === current ? "current" : "" }, h("td", {}, box),
       h("th", { scope: "row" }, name), h("td", {}, h("span", { class: `pill ${run.state}` }, run.state)),
-      h("td", { class: "n" }, `${run.round} / ${run.rounds || MISSING}`), h("td", {}, run.workload), h("td", { class: "soft" }, run.reason));
+      h("td", { class: "n" }, `${run.round} / ${run.rounds || MISSING}`), h("td", { class: "what" }, run.workload), h("td", { class: "soft remark" }, run.reason));
   }));
 }
 
@@ -34,9 +34,9 @@ function choose(id, on) {
 const ROWS = [
   ["state", (r) => r.run.state], ["workload", (r) => `${r.run.workload}, ${r.run.preset}`], ["workers", (r) => r.run.workers_wanted],
   ["chips", (r) => r.run.chips.join(", ")], ["codec", (r) => r.run.codec], ["strategy", (r) => r.run.strategy], ["seed", (r) => r.run.seed],
-  ["rounds done", (r) => finished(r.list).length],
+  ["rounds done (counted)", (r) => finished(r.list).length],
   [null, (r) => quality(r.run.headline)(last(r)?.metrics?.[r.run.headline] ?? null)],
-  ["loss", (r) => number(last(r)?.loss)],
+  ["loss (measured)", (r) => number(last(r)?.loss)],
   ["energy (modelled)", (r) => joules(total(r.list, "energy_j"))],
   ["… FP, BP, WG, UPDATE (modelled)", (r) => { const parts = byFirst(summed(r.list, "energy_by_part")); return ["fp", "bp", "wg", "update"].map((key) => joules(parts[key] ?? null)).join(", "); }],
   ["emulated time (modelled)", (r) => duration(total(r.list, "emulated_s"))],
@@ -61,8 +61,8 @@ export async function compare() {
   charts?.forEach((chart) => chart.close());
   const series = runs.map((run, i) => ({ label: run.id, colour: `c${i}`, dash: i ? [6, 4] : undefined }));
   charts = [
-    new Chart(at("compare-quality"), { about: headline, shown: quality(headline), ticks: onAxis(headline), series }),
-    new Chart(at("compare-loss"), { about: "loss", shown: number, series }),
+    new Chart(at("compare-quality"), { about: headline, shown: quality(headline), ticks: onAxis(headline), least: leastOf(headline), series }),
+    new Chart(at("compare-loss"), { about: "loss", shown: number, ticks: onAxis("loss"), series }),
   ];
   const curve = (pick) => runs.map((run) => numbers.map((n) => { const round = run.list.find((one) => one.round === n); return round ? pick(round) ?? null : null; }));
   charts[0].show(numbers, curve((round) => round.metrics[headline]));

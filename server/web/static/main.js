@@ -5,13 +5,13 @@ import { Chart, repaint } from "./charts.js";
 import { costCharts, drawCosts } from "./cost.js";
 import { at, h, redraw, show, spark, text } from "./dom.js";
 import { drawMap, drawWorkers, forgetWorkers } from "./fleet.js";
-import { bytes, duration, joules, number, onAxis, percent, quality } from "./format.js";
+import { bytes, duration, joules, leastOf, number, onAxis, percent, quality } from "./format.js";
 import { compare, drawRuns } from "./history.js";
 import { drawLog, redrawLog } from "./log.js";
 import { finished, RunState, total } from "./state.js";
 
 const LOOK_MS = 5000;
-let role = null, state = null, leave = null, chosen = location.hash.slice(1), charts = null, runs = [], waiting = false;
+let role = null, state = null, stream = "connecting", leave = null, chosen = location.hash.slice(1), charts = null, runs = [], waiting = false;
 
 // -- drawing
 
@@ -48,8 +48,8 @@ function makeCharts(name, shown) {
   charts?.quality.close();
   charts?.loss.close();
   return { ...made, headline: name,
-    quality: new Chart(at("chart-quality"), { about: `${name} on the test set`, shown, ticks: onAxis(name), series: [{ label: "global model", colour: "c6", kind: "area" }] }),
-    loss: new Chart(at("chart-loss"), { about: "Loss", shown: number, series: [{ label: "test", colour: "c1" }, { label: "training", colour: "c4", dash: [5, 4] }] }) };
+    quality: new Chart(at("chart-quality"), { about: `${name} on the test set`, shown, ticks: onAxis(name), least: leastOf(name), series: [{ label: "global model", colour: "c6", kind: "area" }] }),
+    loss: new Chart(at("chart-loss"), { about: "Loss", shown: number, ticks: onAxis("loss"), series: [{ label: "test", colour: "c1" }, { label: "training", colour: "c4", dash: [5, 4] }] }) };
 }
 
 function drawHero(run, rounds, done) {
@@ -121,6 +121,7 @@ function drawSamples(run) {
 function watch(id) {
   leave?.();
   state = new RunState(id);
+  stream = "connecting";
   forgetWorkers();
   at("log").replaceChildren();
   const mine = state, on = (take) => (message) => { if (mine === state) { take(message); soon(); } };
@@ -128,7 +129,7 @@ function watch(id) {
     news: on((message) => mine.news(message)),
     events: on((message) => mine.hear(message.events)),
     boards: on((message) => mine.board(message)),
-    state: (name) => { if (mine === state) connection(name); },
+    state: (name) => { if (mine === state) connection(stream = name); },
   });
   show(at("run"), true);
 }
@@ -143,15 +144,20 @@ function connection(name) {
 async function look() {
   const found = await get("/api/runs");
   runs = found.runs;
-  const wanted = runs.some((run) => run.run_id === chosen) ? chosen : found.active;
+  if (chosen && !runs.some((run) => run.run_id === chosen)) {
+    toast(`This aggregator has no run ${chosen}.`);
+    chosen = "";
+    history.replaceState(null, "", "#");
+  }
+  const wanted = chosen || found.active;
   show(at("none"), !runs.length);
   show(at("history"), runs.length > 0);
   if (wanted && (state?.id !== wanted || (state.over && !["completed", "stopped", "failed"].includes(runs.find((run) => run.run_id === wanted).state)))) watch(wanted);
-  if (!wanted) connection("live");
+  connection(wanted ? stream : "live"); // it answers again
   redraw(at("pick"), [runs, wanted, chosen], () => [
     h("option", { value: "", selected: !chosen }, `Follow the newest${found.active && !chosen ? `: ${found.active}` : ""}`),
     ...runs.map((run) => h("option", { value: run.run_id, selected: run.run_id === chosen }, `${run.run_id} (${run.state})`))]);
-  at("pick").value = runs.some((run) => run.run_id === chosen) ? chosen : "";
+  at("pick").value = chosen;
   drawRuns(runs, wanted, choose);
 }
 
@@ -259,6 +265,7 @@ function theme(name, keep = true) {
 
 theme(localStorage.getItem("neurofed-theme") ?? (matchMedia("(prefers-color-scheme: dark)").matches ? "dark" : "light"), false);
 listen();
-enter().catch((error) => (error.status === 401 ? askForToken() : connection("lost")));
-setInterval(() => role && lookNow(), LOOK_MS);
+const begin = () => enter().catch((error) => (error.status === 401 ? askForToken() : connection("lost")));
+begin();
+setInterval(() => (role ? lookNow() : at("login").hidden && begin()), LOOK_MS);
 setInterval(() => state && !state.over && soon(), 1000); // ages of heartbeats

@@ -50,7 +50,7 @@ export class RunState {
   }
 
   get over() {
-    return ["completed", "stopped", "failed"].includes(this.run?.state);
+    return isOver(this.run?.state);
   }
 
   /** Each worker with its part in the newest round, and the newest part that has its bill. */
@@ -75,12 +75,15 @@ export class RunState {
   }
 }
 
+const isOver = (state) => ["completed", "stopped", "failed"].includes(state);
+const BUSY = new Set(["receiving", "training"]);
+
 function stateOf(worker, part, board, run) {
   if (worker.quarantined) return "quarantined";
   if (worker.present === false) return worker.drained ? "left" : run === "waiting" ? "away" : "lost";
   if (worker.drained) return "leaving";
   if (board && !board.connected) return "away";
-  return part?.state ?? "idle";
+  return part && !(isOver(run) && BUSY.has(part.state)) ? part.state : "idle";
 }
 
 /** States in words, with a shape for each, so that none is told by its colour alone. */

@@ -17,10 +17,11 @@ from neurofed.cli import cli
 from neurofed.cli.compare import compare
 from neurofed.cli.local import report
 from neurofed.eventlog import to_json_line
+from neurofed.folding import fold_all
 from neurofed.report import render_html, report_data
 from neurofed.report.comparison import FIGURES, comparison
 from neurofed.report.comparison_html import render_comparison
-from neurofed.runstate import fold_all
+from neurofed.spec import CHOICES
 from neurofed.v1 import control_pb2 as c
 from neurofed.v1 import monitor_pb2 as m
 
@@ -39,8 +40,8 @@ def a_run(
     """A run with one worker: 10 bytes up and 20 down in a round, a loss that halves, and a bill where one is wanted."""
     spec = a_spec(workers=1, rounds=len(accuracies))
     for name, value in asked.items():
-        if name == "settings":
-            spec.settings.update(value)
+        if isinstance(value, dict):
+            getattr(spec, name).update(value)
         else:
             setattr(spec, name, value)
     payloads: list[Message] = [
@@ -74,13 +75,18 @@ def written(folder: Path, *runs: list[m.Event]) -> None:
         (target / "events.jsonl").write_text("".join(f"{to_json_line(event)}\n" for event in run))
 
 
+SETTINGS = {choice.settings for choice in CHOICES.values()}
+
+
 def test_what_was_asked_for_differently_stands_apart() -> None:
     data = compared(
-        a_run("one", [0.5], seed=1, settings={"lr": "0.1"}), a_run("two", [0.5], seed=2, settings={"depth": "3"})
+        a_run("one", [0.5], seed=1, settings={"lr": "0.1"}, strategy_settings={"lr": "2"}),
+        a_run("two", [0.5], seed=2, settings={"depth": "3"}),
     )
-    assert data["different"] == {"seed": [1, 2], "settings.lr": [0.1, None], "settings.depth": [None, 3]}
+    apart = {"settings.lr": [0.1, None], "settings.strategy.lr": [2, None], "settings.depth": [None, 3]}
+    assert data["different"] == {"seed": [1, 2], **apart}
     assert (data["same"]["workload"], data["same"]["min_workers"]) == ("video-classification", 0)
-    assert set(data["same"]) >= {f.name for f in c.RunSpec.DESCRIPTOR.fields} - {"settings", "seed"}
+    assert set(data["same"]) >= {f.name for f in c.RunSpec.DESCRIPTOR.fields} - {"settings", "seed"} - SETTINGS
 
 
 def test_curves_tell_what_was_spent_until_each_round() -> None:

@@ -17,9 +17,9 @@ from support_monitor import a_round, a_spec, numbered
 from neurofed.cli.export import export
 from neurofed.errors import ConfigError, DataError
 from neurofed.eventlog import to_json_line
+from neurofed.folding import fold_all
 from neurofed.report import exports, report_data
 from neurofed.report.scalars import Recorded, Scalar, recorded, scalars
-from neurofed.runstate import fold_all
 from neurofed.v1 import control_pb2 as c
 from neurofed.v1 import monitor_pb2 as m
 

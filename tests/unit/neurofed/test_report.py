@@ -9,9 +9,9 @@ import pytest
 from google.protobuf.message import Message
 
 from neurofed.errors import StorageError
+from neurofed.folding import fold_all
 from neurofed.report import render_html, report_data, write_report
 from neurofed.report.data import PROVENANCE, headline
-from neurofed.runstate import fold_all
 from neurofed.v1 import control_pb2 as c
 from neurofed.v1 import monitor_pb2 as m
 

@@ -9,9 +9,9 @@ from html.parser import HTMLParser
 import pytest
 from google.protobuf.message import Message
 
+from neurofed.folding import fold_all
 from neurofed.report import render_html, report_data
 from neurofed.report.charts import Line, bar_chart, legend, line_chart, sparkline
-from neurofed.runstate import fold_all
 from neurofed.v1 import control_pb2 as c
 from neurofed.v1 import monitor_pb2 as m
 

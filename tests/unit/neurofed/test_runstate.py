@@ -7,16 +7,9 @@ from collections.abc import Iterable
 import pytest
 from google.protobuf.message import Message
 
-from neurofed.runstate import (
-    MAX_NOTES,
-    fold,
-    fold_all,
-    is_finished,
-    one_line,
-    run_state_name,
-    steps_per_s,
-    worker_state_name,
-)
+from neurofed import folding
+from neurofed.folding import MAX_NOTES, fold, fold_all
+from neurofed.runstate import is_finished, one_line, run_state_name, samples_per_s, steps_per_s, worker_state_name
 from neurofed.v1 import control_pb2 as c
 from neurofed.v1 import monitor_pb2 as m
 
@@ -228,9 +221,7 @@ def test_every_payload_has_a_reducer() -> None:
     payloads = [getattr(m.Event(), field) for field in FIELDS.values()]
     quiet = {type(p).__name__ for p in payloads if folded(m.RoundStarted(round=0), p).ByteSize() == 0}
     assert not quiet
-    from neurofed import runstate
-
-    assert set(runstate._REDUCERS) == set(FIELDS.values())
+    assert set(folding._REDUCERS) == set(FIELDS.values())
 
 
 def test_names_of_states() -> None:
@@ -273,3 +264,26 @@ def test_speed_is_that_between_the_first_and_the_last_step_told_of() -> None:
 def test_who_is_awaited_is_not_there() -> None:
     snapshot = folded(m.RunStarted(workers=["a", "b"]), m.WorkersAwaited(wanted=2, joined=["b"]))
     assert [(worker.name, worker.present) for worker in snapshot.workers] == [("a", False), ("b", True)]
+
+
+def test_samples_per_second_are_of_the_last_task_until_steps_can_be_timed() -> None:
+    numbers = {"train-s": 4.0}
+    snapshot = fold_all(
+        events(
+            [
+                m.RunStarted(first_round=1, workers=["a", "b", "gone"]),
+                m.RoundStarted(round=1, workers=["a", "b", "gone"]),
+                m.TaskProgress(worker="a", round=1, step=4, steps=4),
+                m.ResultReceived(worker="a", round=1, examples=10, metrics=numbers),
+                m.ResultReceived(worker="gone", round=1, examples=10, metrics=numbers),
+                m.WorkerLost(name="gone"),
+                m.RoundStarted(round=2, workers=["a", "b"]),
+            ]
+        )
+    )
+    assert samples_per_s(snapshot) == {"a": 10 / 4}
+    for seconds, step in ((10, 1), (20, 2), (30, 4)):
+        told = m.TaskProgress(worker="a", round=2, step=step, steps=4)
+        fold(snapshot, m.Event(seq=snapshot.seq + 1, time_unix_s=1000.0 + seconds, task_progress=told))
+    # 3 steps in 20 s, and 10 examples in the 4 steps of the round before
+    assert samples_per_s(snapshot) == {"a": pytest.approx(3 / 20 * 10 / 4)}

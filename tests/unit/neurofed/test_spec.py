@@ -28,6 +28,11 @@ FULL = _spec(
     max_staleness=7,
     scale_work=True,
     settings={"lr": "0.01", "name": "grün", "quote": '"'},
+    strategy="fedadam",
+    strategy_settings={"lr": "0.5"},
+    codec_settings={"k": "3"},
+    selection_settings={"fraction": "0.1"},
+    privacy_settings={"noise": "1"},
 )
 
 
@@ -89,7 +94,7 @@ def test_a_value_out_of_bounds_names_its_field_and_itself(field, value):
     assert repr(value) in str(caught.value)
 
 
-@pytest.mark.parametrize("field", ["codec", "strategy"])
+@pytest.mark.parametrize("field", ["codec", "strategy", "selection", "privacy"])
 def test_an_unknown_name_is_an_unknown_name(field):
     with pytest.raises(UnknownNameError, match=f"^{field} 'fedavgg'"):
         spec.from_run_config({field: "fedavgg"})
@@ -110,6 +115,9 @@ WRONG_TYPES = [
     ("settings", '"text"'),
     ("settings", "3"),
     ("settings", '{"a": 1}'),
+    ("strategy-settings", '{"a": 1}'),
+    ("codec-settings", "[]x"),
+    ("selection", 3),
 ]
 
 
@@ -132,13 +140,19 @@ def test_a_round_needs_no_more_updates_than_complete_it(field):
         spec.from_run_config({"min-workers": 3, field: 2})
 
 
-TOGETHER = {"updates": {"updates": 2, "buffer": 2}, "trace": {"scale-work": True, "trace": False}}
+TOGETHER = [
+    ("updates", {"updates": 2, "buffer": 2}),
+    ("trace", {"scale-work": True, "trace": False}),
+    ("trace", {"selection": "energy", "trace": False}),
+    ("trace", {"selection": "utility", "trace": False}),
+    ("buffer", {"selection": "uniform", "buffer": 2}),
+]
 
 
-@pytest.mark.parametrize("name", TOGETHER)
-def test_what_does_not_go_together_is_refused(name):
+@pytest.mark.parametrize(("name", "config"), TOGETHER, ids=str)
+def test_what_does_not_go_together_is_refused(name, config):
     with pytest.raises(ConfigError, match=f"--{name}"):
-        spec.from_run_config(TOGETHER[name])
+        spec.from_run_config(config)
 
 
 def test_a_run_of_an_older_version_has_no_stall_limit():
@@ -148,13 +162,40 @@ def test_a_run_of_an_older_version_has_no_stall_limit():
     assert spec.from_run_config(spec.to_run_config(old)).stall_timeout_s == 0.0
 
 
+def test_a_run_of_an_older_version_asks_all_and_keeps_nothing_private():
+    old = _spec(strategy="fedadam", settings={"lr": "1"})
+    config = spec.to_run_config(old)
+    for kind in ("selection", "privacy"):
+        old.ClearField(kind)
+        del config[kind]
+    for key in ("strategy-settings", "codec-settings", "selection-settings", "privacy-settings"):
+        del config[key]
+    spec.validate(old)
+    for read in (spec.from_run_config(config), spec.from_run_config(spec.to_run_config(old))):
+        assert (read.selection, read.privacy) == ("all", "none")
+        assert (read.strategy, dict(read.settings), dict(read.strategy_settings)) == ("fedadam", {"lr": "1"}, {})
+
+
 def test_settings_are_read_from_pairs():
     pairs = ["workload.lr=0.1", "workload.text=a=b", "workload.none="]
-    assert spec.parse_settings(pairs) == {"lr": "0.1", "text": "a=b", "none": ""}
+    assert spec.parse_settings(pairs) == {"workload.lr": "0.1", "workload.text": "a=b", "workload.none": ""}
     assert spec.parse_settings([]) == {}
 
 
-@pytest.mark.parametrize("pair", ["workload.lr", "lr=1", "workload.=1", "=", ""])
+def test_settings_belong_to_what_they_are_said_of():
+    settings = spec.parse_settings([f"{kind}.lr={n}" for n, kind in enumerate(spec.CHOICES)] + ["strategy.b=1"])
+    run = _spec(**spec.settings_by_field(settings))
+    assert dict(run.settings) == spec.settings_of(run, "workload") == {"lr": "0"}
+    assert spec.settings_of(run, "strategy") == {"lr": "1", "b": "1"}
+    assert [spec.settings_of(run, kind)["lr"] for kind in spec.CHOICES] == ["0", "1", "2", "3", "4"]
+
+
+def test_what_may_be_set_is_said():
+    with pytest.raises(UnknownNameError, match=r"--set stratgy\.lr=1: .*did you mean 'strategy'\? \(known: codec"):
+        spec.parse_settings(["stratgy.lr=1"])
+
+
+@pytest.mark.parametrize("pair", ["workload.lr", "lr=1", "workload.=1", ".lr=1", "=", ""])
 def test_a_malformed_pair_is_named(pair):
     with pytest.raises(ConfigError) as caught:
         spec.parse_settings([pair])

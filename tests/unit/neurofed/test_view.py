@@ -11,7 +11,7 @@ from google.protobuf.message import Message
 from rich.console import Console, RenderableType
 
 from neurofed.cli.view import LiveView, final_table, render, round_line, sparkline
-from neurofed.runstate import fold, fold_all
+from neurofed.folding import fold, fold_all
 from neurofed.v1 import control_pb2 as c
 from neurofed.v1 import monitor_pb2 as m
 

@@ -220,3 +220,23 @@ def test_progress_counts_as_a_sign_and_a_heartbeat_does_not():
         aggregator.wait_for(monitor_pb2.TaskProgress)
         assert known.assignment.moved_s > before_s
         worker.answer(task, model)
+
+
+def test_arrays_that_go_to_several_workers_are_serialised_once():
+    fleet, control = Fleet("abc"), ArrayRecord({"w": Array(np.full(2, 3, np.float32))})
+    grid, messages = _grid(fleet), _messages(fleet)
+    for message in messages[:2]:
+        message.content["control"] = control
+    grid.push_messages(messages)
+    a, b, c = (fleet.tasks[name] for name in "abc")
+    assert a.parcel is b.parcel is not c.parcel
+    assert a.task.content == b.task.content
+    assert list(a.task.content.array_order) == ["arrays", "control"]
+    blob = np.array([1, 1, 3, 3], np.float32).tobytes()
+    records = flower.records_of(a.task.content, blob)
+    assert {name: flower.to_numpy(record)["w"].tolist() for name, record in flower.array_records(records).items()} == {
+        "arrays": [1, 1],
+        "control": [3, 3],
+    }
+    assert a.task.content.blob.size_bytes == 16
+    assert a.task.content.blob.xxh3_128 != c.task.content.blob.xxh3_128

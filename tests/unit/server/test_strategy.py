@@ -1,5 +1,6 @@
 """The strategy on a scripted grid: who is asked for what, and what becomes of it. Numbers are computed by hand."""
 
+import json
 import math
 
 import numpy as np
@@ -14,6 +15,7 @@ from server.aggregation import rule
 from server.aggregation.fedavg import FEDAVG
 from server.grid import FleetGrid
 from server.quarantine import Quarantine
+from server.selection import Selector, selection
 from server.strategy import Mailbox, RuleStrategy
 
 STEP = {"a": 1.0, "b": 2.0, "c": 4.0, "d": 8.0}
@@ -32,7 +34,8 @@ class FlowerGrid:
     def __init__(self, names, order=""):
         self.names, self.order = list(names), iter(order.split())
         self.open, self.asked, self.withdrawn = {}, [], []
-        self.sent = []
+        self.sent, self.controls = [], []
+        self.changes = {}
         flower.set_identity(1, flower.SERVER_NODE_ID)
 
     def get_nodes(self):
@@ -43,8 +46,10 @@ class FlowerGrid:
         for message in messages:
             (config,) = message.content.config_records.values()
             name, number = chr(message.metadata.dst_node_id), config["server-round"]
-            (arrays,) = message.content.array_records.values()
+            arrays = message.content["arrays"]
             self.asked.append((number, name))
+            if "control" in message.content:
+                self.controls.append((number, name, float(flower.to_numpy(message.content["control"])["w"][0])))
             self.sent.append((name, dict(config), float(flower.to_numpy(arrays)["w"][0])))
             task_ids.append(f"{number}/{name}")
             self.open[name] = (task_ids[-1], message)
@@ -65,11 +70,14 @@ class FlowerGrid:
         try:
             if fails:
                 return Message(Error(2, "it failed"), reply_to=message)
-            (config,), (arrays,) = message.content.config_records.values(), message.content.array_records.values()
+            (config,), arrays = message.content.config_records.values(), message.content["arrays"]
             steps = math.ceil(STEPS * config.get("work", 1.0))
             numbers = {metrics.NUM_EXAMPLES: 1, metrics.STEPS: steps, metrics.CHIP_S: CHIP_S[name] * steps}
+            numbers |= {metrics.ENERGY_J: 10.0, metrics.LOSS: STEP[name]}
             model = {"w": flower.to_numpy(arrays)["w"] + np.float32(STEP[name])}
             records = {"arrays": flower.to_record(model), "metrics": MetricRecord(numbers)}
+            if (change := self.changes.get(name)) is not None:
+                records["control"] = flower.to_record({"w": np.full(2, change, np.float32)})
             return Message(RecordDict(records), reply_to=message)
         finally:
             flower.set_identity(1, flower.SERVER_NODE_ID)
@@ -354,3 +362,92 @@ def test_the_part_of_a_worker_in_quarantine_does_not_lie_idle():
     state = {"parts": {"a": 0, "b": 1}, "quarantined": {"a": "it lied"}}
     Run(grid, 2, first_round=2, partitions=2, state=state)
     assert [(name, config["partition-id"]) for name, config, _ in grid.sent] == [("b", 1), ("c", 0)]
+
+
+# -- rules in which workers have a part
+
+
+def test_workers_are_told_what_the_rule_asks_of_them():
+    grid = FlowerGrid("ab", "a b")
+    Run(grid, 1, rule=rule("fedprox", {"mu": "0.25"}))
+    assert [config["proximal-mu"] for _, config, _ in grid.sent] == [0.25, 0.25]
+
+
+def _controlled_grid(names, order, **changes):
+    grid = FlowerGrid(names, order)
+    grid.changes = changes
+    return grid
+
+
+def test_a_control_goes_out_with_the_model_and_changes_come_back():
+    grid = _controlled_grid("ab", "a b " * 3, a=1.0, b=-4.0)
+    run = Run(grid, 3, rule=rule("scaffold"))
+    assert grid.controls == [(1, "a", 0), (1, "b", 0), (2, "a", -1.5), (2, "b", -1.5), (3, "a", -3), (3, "b", -3)]
+    assert run.models == [1.5, 3.0, 4.5]
+    again = _controlled_grid("ab", "b a", a=1.0, b=-4.0)
+    resumed = Run(again, 3, 3, run.models[1], run.states[1], rule=rule("scaffold"), memory=run.memories[1])
+    assert again.controls == grid.controls[4:]
+    assert resumed.memories[-1]["w"].tobytes() == run.memories[-1]["w"].tobytes()
+
+
+def test_a_control_is_a_mean_over_all_workers_not_over_those_that_answered():
+    grid = _controlled_grid("abcd", "a !b c !d" + " a b c d", a=1.0, b=1.0, c=3.0, d=1.0)
+    Run(grid, 2, rule=rule("scaffold"))
+    assert grid.controls[-1] == (2, "d", (1.0 + 3.0) / 4)
+
+
+@pytest.mark.parametrize("wrong", [None, float("nan"), float("inf"), 65.0])
+def test_a_wrong_change_of_control_leaves_no_trace_and_its_sender_is_in_quarantine(wrong):
+    grid = _controlled_grid("abc", "a b c " * 2, a=1.0, b=wrong, c=3.0)
+    run = Run(grid, 2, rule=rule("scaffold"))
+    (rejected,) = run.of(monitor_pb2.ResultRejected)
+    assert (rejected.worker, rejected.round) == ("b", 1)
+    assert "control" in rejected.reason
+    assert run.models == [2.5, 5.0]
+    assert grid.controls[3:] == [(2, "a", pytest.approx(4 / 3)), (2, "c", pytest.approx(4 / 3))]
+
+
+def test_an_update_that_cannot_be_added_takes_its_change_of_control_back():
+    grid = _controlled_grid("abc", "a b c " * 2, a=1.0, b=2.0, c=3.0)
+    run = Run(grid, 1, start=62.5, rule=rule("scaffold"))  # b and c move the model beyond 64
+    assert [event.worker for event in run.of(monitor_pb2.ResultRejected)] == ["b", "c"]
+    assert run.memories[0]["w"].tolist() == [pytest.approx(1 / 3)] * 2
+
+
+# -- who is asked
+
+
+def _selector(name, seed=0, least=0, **settings):
+    return Selector(selection(name, settings), seed, [1, 1, 1, 1], least)
+
+
+def test_only_the_chosen_are_asked_and_half_of_those_are_a_quorum():
+    grid = FlowerGrid("abcd", "a b c d " * 6)
+    run = Run(grid, 6, selector=_selector("uniform", fraction=0.5), quorum=3)
+    started = run.of(monitor_pb2.RoundStarted)
+    assert [len(event.workers) for event in started] == [2] * 6
+    assert [[name for number, name in grid.asked if number == n] for n in range(1, 7)] == [
+        list(event.workers) for event in started
+    ]
+    assert len({tuple(event.workers) for event in started}) > 1
+    with pytest.raises(NotEnoughWorkersError, match="at least 3 workers, got 2"):
+        Run(FlowerGrid("abcd", "a b !c !d"), 1, selector=_selector("uniform", least=3, fraction=1.0), quorum=3)
+
+
+def test_a_resumed_run_asks_the_same_workers():
+    settings = {"fraction": 0.5, "exploration": 0.5}
+    grid = FlowerGrid("abcd", "a b c d " * 8)
+    whole = Run(grid, 8, selector=_selector("utility", **settings))
+    again = FlowerGrid("abcd", "d c b a " * 4)
+    Run(again, 8, 5, whole.models[3], whole.states[3], selector=_selector("utility", **settings))
+    assert sorted(again.asked) == sorted(asked for asked in grid.asked if asked[0] > 4)
+    assert json.loads(json.dumps(whole.states[3])) == whole.states[3]
+
+
+def test_workers_are_spared_once_their_budget_is_spent():
+    selector = _selector("energy", fraction=1.0, budget_j=25)
+    grid = FlowerGrid("ab", "a b " * 3)
+    with pytest.raises(NotEnoughWorkersError, match=r"round 3: expected a worker .* 25 J, got none of 2"):
+        Run(grid, 3, selector=selector)
+    assert grid.asked == [(1, "a"), (1, "b"), (2, "a"), (2, "b")]
+    assert {name: seen.spent_j for name, seen in selector.seen.items()} == {"a": 20.0, "b": 20.0}

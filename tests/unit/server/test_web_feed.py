@@ -150,6 +150,40 @@ def test_a_round_that_is_done_again_replaces_those_after_it(run: Run) -> None:
     within_a_minute(scenario())
 
 
+def test_a_round_that_begins_sends_no_other_again(run: Run) -> None:
+    """Else a run would tell each viewer more and more."""
+
+    async def scenario() -> None:
+        for number in range(2, 30):
+            run.log.emit(m.RoundStarted(round=number, workers=["a"]))
+        feed, viewer = Feed(run, list), Viewer()
+        frames = feed.frames(None)
+        await viewer.read(frames, 1)
+        run.log.emit(m.RoundStarted(round=30, workers=["a"]))
+        await viewer.read(frames, 1)
+        assert list(viewer.whole["rounds"]) == ["30"]
+        assert len(viewer.rounds) == 30
+        feed.close()
+
+    within_a_minute(scenario())
+
+
+def test_viewers_that_come_together_get_one_frame_made_once(run: Run) -> None:
+    async def scenario() -> None:
+        feed = Feed(run, list, run.log.read())
+        first, second, third = [await anext(feed.frames(None)) for _ in range(3)]
+        assert first is second or second is third  # a second may end between two of them
+        run.log.emit(progress(7))
+        viewer = Viewer()
+        await asyncio.sleep(0.05)
+        viewer.take(await anext(feed.frames(None)))
+        assert viewer.rounds["1"]["workers"][0]["step"] == 7
+        assert viewer.seen == [1, 2, 3]
+        feed.close()
+
+    within_a_minute(scenario())
+
+
 @pytest.mark.parametrize("text", ["", "x", "-", "1-", "a-b", "²", "9" * 30])
 def test_a_place_that_is_none(text: str) -> None:
     assert Place.parse(text) is None

@@ -62,7 +62,7 @@ def test_settings_errors_reach_the_user():
         WORKLOAD.settings("tini", {})
     with pytest.raises(UnknownSettingError, match="did you mean 'batch_size'"):
         WORKLOAD.settings("tiny", {"batchsize": "3"})
-    with pytest.raises(ConfigError, match="'partition': expected one of iid, dirichlet, got 'shards'"):
+    with pytest.raises(ConfigError, match="'partition': expected one of iid, dirichlet, classes, got 'shards'"):
         WORKLOAD.settings("tiny", {"partition": "shards"})
 
 

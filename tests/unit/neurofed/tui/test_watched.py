@@ -73,20 +73,6 @@ def test_no_bill_is_no_bill_of_zero() -> None:
     assert "energy –" in panels.bill(run, 0.0).plain
 
 
-def test_samples_per_second_are_of_the_last_task_until_steps_can_be_timed() -> None:
-    run = watched(*opened(["a"]), *a_round(1, ["a"]))
-    assert run.samples_per_s("a") == 10 / 4
-    assert run.samples_per_s("nobody") is None
-    seq = run.snapshot.seq
-    told = [m.TaskProgress(worker="a", round=2, step=step, steps=4) for step in (1, 2, 4)]
-    for k, payload in enumerate([m.RoundStarted(round=2, workers=["a"]), *told], start=1):
-        event = m.Event(seq=seq + k, time_unix_s=10.0 * k)
-        getattr(event, FIELDS[type(payload).__name__]).CopyFrom(payload)
-        run.take(event)
-    # 3 steps in 20 s, and 10 examples in the 4 steps of the round before
-    assert run.samples_per_s("a") == pytest.approx(3 / 20 * 10 / 4)
-
-
 def test_what_is_kept_does_not_grow_with_events() -> None:
     run = watched(*opened(["a"]), m.RoundStarted(round=1, workers=["a"]))
     size = run.snapshot.ByteSize()
