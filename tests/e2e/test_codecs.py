@@ -10,6 +10,7 @@ import subprocess
 from typing import Any
 
 import pytest
+import torch
 
 from benchmarks.codecs_federation.federation import RUN_ID, WORKERS, Federation
 
@@ -81,7 +82,12 @@ def test_what_the_benchmark_says_of_a_run_is_what_real_processes_do(
     federation: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("XDG_STATE_HOME", str(federation.folder / "state"))
-    ours = Federation("tiny", "top-k", {"down": "top-k"}, 3, federation.folder / "in-process").run(2, 2)
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)  # as in a worker: sums over threads have other bits
+    try:
+        ours = Federation("tiny", "top-k", {"down": "top-k"}, 3, federation.folder / "in-process").run(2, 2)
+    finally:
+        torch.set_num_threads(threads)
     options = ("--preset", "tiny", "--seed", "3", "--codec", "top-k", "--set", "codec.down=top-k")
     done = federation.command("run", *options, "--run-id", RUN_ID, "--json")
     assert done.returncode == 0, done.stderr
