@@ -20,12 +20,14 @@ from typing import Any
 
 from neurofed import statefile
 from neurofed.errors import ConfigError, DataError
-from neurofed.files import remove_temporaries
+from neurofed.files import remove_temporaries, storing
 from neurofed.spec import require_run_id
 from neurofed.statefile import Array
 
 KEEP = 4
 """Rounds kept of each state: one more than the aggregator keeps checkpoints, since it may fall back to its oldest."""
+KEEP_RUNS = 16
+"""Runs whose states are kept, those written last; a run that was paused for longer than that begins without."""
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 _FILE = re.compile(r"round-(\d{6,})\.safetensors")
 _LOG = logging.getLogger(__name__)
@@ -83,11 +85,21 @@ class StateStore:
             StorageError: if the disk does not take it; those before are still there.
         """
         folder = self._folder_of(run_id, name)
+        with storing(folder):
+            folder.mkdir(parents=True, exist_ok=True)
+            os.utime(folder.parent)  # when the run was written last
         statefile.write(folder / f"round-{state.round_number:06d}.safetensors", state.arrays, state.facts)
         files = _newest_first(folder)
         later = [path for number, path in files if number > state.round_number]
         for path in later + [path for _, path in files[len(later) + KEEP :]]:
             path.unlink(missing_ok=True)
+        self._forget_old_runs()
+
+    def _forget_old_runs(self) -> None:
+        """Remove the states of runs that were not written for long; other folders, if there are any, stay."""
+        runs = {file.parent.parent for file in self.folder.glob("*/*/round-*.safetensors")}
+        for run in sorted(runs, key=lambda run: (run.stat().st_mtime, run.name), reverse=True)[KEEP_RUNS:]:
+            self.forget(run.name)
 
     def forget(self, run_id: str) -> None:
         """Remove all states of a run."""

@@ -114,6 +114,8 @@ def _require_maskable(run: RunSpec, threshold: int) -> None:
             f"privacy {run.privacy!r}: expected the codec dense, got {run.codec!r}: masked numbers look random, so "
             "they can neither be left out nor be made shorter"
         )
+    if run.codec_settings:
+        raise ConfigError(f"privacy {run.privacy!r}: expected no settings of the codec, got {dict(run.codec_settings)}")
 
 
 def protected(rule: Rule[Any], chosen: Protection, checkpoints: Path) -> Rule[Any]:

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from neurofed.errors import ConfigError, StorageError
-from worker.state import KEEP, State, StateStore, default_folder
+from worker.state import KEEP, KEEP_RUNS, State, StateStore, default_folder
 
 
 @pytest.fixture
@@ -53,6 +53,19 @@ def test_runs_and_names_do_not_mix(store: StateStore) -> None:
     store.forget("a")
     assert store.load("a", "x", 9) is None
     _assert_same(store.load("b", "x", 9), _state(3))
+
+
+def test_states_of_old_runs_go(store: StateStore) -> None:
+    (store.folder / "somebody's").mkdir(parents=True)
+    for number in range(KEEP_RUNS + 2):
+        store.save(f"run-{number}", "x", _state(1))
+        os.utime(store.folder / f"run-{number}", (number, number))
+    store.save("run-2", "y", _state(1))
+    store.save("run-1", "x", _state(2))  # begins anew
+    left = sorted(int(run.name.removeprefix("run-")) for run in store.folder.glob("run-*"))
+    assert (store.folder / "somebody's").is_dir()
+    assert left == [1, 2, *range(4, KEEP_RUNS + 2)]
+    assert store.load("run-1", "x", 2) is None
 
 
 def test_a_round_done_again_starts_from_the_state_before_it(store: StateStore) -> None:
