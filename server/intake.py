@@ -26,8 +26,9 @@ _MAX_REMEMBERED = 256
 
 def budget_bytes(task: fleet_pb2.Task) -> int:
     """The most that a worker may have stored here for a task: a few times what it was sent, or the model of that."""
-    model_bytes = task.content.configs[CONFIG].values[MODEL_BYTES].integer if CONFIG in task.content.configs else 0
-    sent_bytes = max(task.content.blob.size_bytes, model_bytes)
+    configs, sent_bytes = task.content.configs, task.content.blob.size_bytes
+    if CONFIG in configs and MODEL_BYTES in configs[CONFIG].values:  # to ask for what is not there would put it there
+        sent_bytes = max(sent_bytes, configs[CONFIG].values[MODEL_BYTES].integer)
     return min(MAX_BLOB_BYTES, _BUDGET_FACTOR * sent_bytes + _BUDGET_BYTES)
 
 

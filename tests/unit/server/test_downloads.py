@@ -271,3 +271,12 @@ def test_activity_is_gradients_times_the_spikes_that_come_in():
         "l.two.bias": 1.0,
     }
     assert activity({}, model) == {}
+
+
+def test_asking_for_the_budget_leaves_the_task_as_it_is() -> None:
+    content = records_pb2.Content()
+    content.configs["config"].values["seed"].integer = 1
+    task = fleet_pb2.Task(content=content)
+    before = task.SerializeToString()
+    budget_bytes(task)
+    assert task.SerializeToString() == before
