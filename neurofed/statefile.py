@@ -44,8 +44,8 @@ def write(path: Path, arrays: Mapping[str, Array], facts: Mapping[str, Any]) -> 
     """
     ordered = sorted(arrays, key=lambda name: (-arrays[name].itemsize, name))  # so each is aligned to its type
     rows = {name: np.asarray(arrays[name], arrays[name].dtype.newbyteorder("<"), order="C") for name in ordered}
-    text = json.dumps(facts, sort_keys=True)
-    header = _header(rows, {"facts": text, "xxh3_128": _checksum(text, rows)})
+    text, order = json.dumps(facts, sort_keys=True), json.dumps(list(arrays))
+    header = _header(rows, {"facts": text, "order": order, "xxh3_128": _checksum(text + order, rows)})
     write_atomically(path, [header, *(row.reshape(-1).view(np.uint8).data for row in rows.values())])
 
 
@@ -67,7 +67,7 @@ def _header(arrays: Mapping[str, Array], metadata: Mapping[str, str]) -> bytes:
 
 
 def read(path: Path) -> tuple[dict[str, Array], dict[str, Any]]:
-    """The tensors and facts of a state file.
+    """The tensors, in the order in which they were given, and facts of a state file.
 
     Raises:
         DataError: if the file is not there, or is not what was written.
@@ -75,8 +75,10 @@ def read(path: Path) -> tuple[dict[str, Array], dict[str, Any]]:
     try:
         with safetensors.safe_open(os.fspath(path), framework="numpy") as file:
             header = file.metadata() or {}
-            arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a mapping)
-        if _checksum(header["facts"], arrays) != header["xxh3_128"]:
+            order = json.loads(header["order"])
+            arrays = {name: file.get_tensor(name) for name in order}
+            whole = len(arrays) == len(file.keys())
+        if not whole or _checksum(header["facts"] + header["order"], arrays) != header["xxh3_128"]:
             raise ValueError("the contents do not have the checksum in the header")
         return arrays, json.loads(header["facts"])
     except (OSError, ValueError, KeyError, TypeError, safetensors.SafetensorError) as error:

@@ -35,6 +35,7 @@ def test_tensors_and_facts_come_back(tmp_path):
     read, told = statefile.read(tmp_path / "state")
     assert told == facts
     assert {name: array.tolist() for name, array in read.items()} == {n: a.tolist() for n, a in _arrays().items()}
+    assert list(read) == list(_arrays()), "in the same order: a model has other bytes on the wire in another"
 
 
 def test_no_tensors_at_all_are_a_state_too(tmp_path):
