@@ -4,12 +4,12 @@ import numpy as np
 import pytest
 from flwr.app import Context, RecordDict
 from flwr.proto.node_pb2 import NodeInfo
+from support_personal import keep_the_head
 
 from neurofed import flower, spec
 from server.checkpoint import CheckpointStore
 from server.server_app import Services, run_app
 from worker.client_app import build_app
-from workloads import registry
 
 WORKERS = 2
 
@@ -70,24 +70,9 @@ def _bits(arrays):
     return {name: array.tobytes() for name, array in arrays.items()}
 
 
-class _WithHead:
-    """The video workload whose readout stays on the worker."""
-
-    def __init__(self, task):
-        self._task = task
-
-    def __getattr__(self, name):
-        return getattr(self._task, name)
-
-    def personal(self, model):
-        return [name for name in model.state_dict() if "readout" in name]
-
-
 @pytest.fixture
 def with_head(monkeypatch):
-    workload = registry.load(spec.DEFAULT_WORKLOAD)
-    prepare = type(workload).prepare
-    monkeypatch.setattr(type(workload), "prepare", lambda self, *given: _WithHead(prepare(self, *given)))
+    keep_the_head(monkeypatch)
 
 
 @pytest.mark.parametrize("strategy", ["fedavg", "scaffold", "fedprox"])

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 from flwr.app import ConfigRecord, Context, RecordDict
+from support_personal import keep_the_head
 
 from neurofed import flower, metrics, spec, statefile
 from neurofed.errors import DataError
@@ -125,24 +126,9 @@ def test_a_control_belongs_to_a_part_of_the_data(shared_model, tmp_path):
 # -- personal parts
 
 
-class _WithHead:
-    """The video workload whose readout stays on the worker."""
-
-    def __init__(self, task):
-        self._task = task
-
-    def __getattr__(self, name):
-        return getattr(self._task, name)
-
-    def personal(self, model):
-        return [name for name in model.state_dict() if "readout" in name]
-
-
 @pytest.fixture
 def with_head(monkeypatch):
-    workload = registry.load(spec.DEFAULT_WORKLOAD)
-    prepare = type(workload).prepare
-    monkeypatch.setattr(type(workload), "prepare", lambda self, *given: _WithHead(prepare(self, *given)))
+    keep_the_head(monkeypatch)
 
 
 def test_personal_parts_stay_on_the_worker_and_are_trained_on(with_head, shared_model, tmp_path):
